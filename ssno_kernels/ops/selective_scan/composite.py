@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""`selective_scan` in PyTorch operations: any device, differentiable to any order and in any mode.
+
+The sequence is cut into chunks of 32 steps. Inside a chunk the recurrence is solved by doubling
+(Hillis and Steele 1986): after round k every position holds the affine map of the 2^k steps that
+end there, so 5 rounds of elementwise operations replace 32 steps. Chunks follow one another.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import silu, softplus
+
+from .arguments import Arguments, canonical, state_dtype
+
+CHUNK = 32
+
+
+def selective_scan(*arguments) -> tuple[Tensor, Tensor]:
+    """(out, final_state) of the public docstring from its checked arguments."""
+    out, h = scan(*canonical(Arguments(*arguments)))
+    return out, torch.view_as_complex(h.contiguous()) if h.dim() == 4 else h
+
+
+def scan(
+    u, delta, A, B, C, D, z, delta_bias, delta_weight, initial_state, delta_softplus, reverse
+) -> tuple[Tensor, Tensor]:
+    """The same from and to canonical arguments (see `arguments.canonical`)."""
+    real = state_dtype(u.dtype)
+    is_complex = A.dim() == 3
+    x, step = u.to(real), delta.to(real)
+    if delta_weight is not None:
+        step = torch.einsum("dr,brl->bdl", delta_weight, step)
+    if delta_bias is not None:
+        step = step + delta_bias[:, None]
+    if delta_softplus:
+        step = softplus(step)
+    A = torch.complex(A[..., 0], A[..., 1]) if is_complex else A
+    h = None
+    if initial_state is not None:
+        h = (
+            torch.complex(initial_state[..., 0], initial_state[..., 1])
+            if is_complex
+            else initial_state
+        )
+
+    def window(M: Tensor, first: int, last: int) -> Tensor:
+        """B or C over a chunk, as (B or 1, D, N, T or 1)."""
+        variable = M.dim() >= 4
+        if variable:
+            M = M[:, :, :, first:last].to(real)
+        if is_complex:
+            M = torch.complex(M[..., 0], M[..., 1])
+        if not variable:
+            return M[None, :, :, None]
+        return M.repeat_interleave(u.shape[1] // M.shape[1], dim=1)
+
+    if reverse:
+        x, step = x.flip(-1), step.flip(-1)
+        B, C = (M.flip(3) if M.dim() >= 4 else M for M in (B, C))
+    ys = []
+    for first in range(0, u.shape[2], CHUNK):
+        last = min(first + CHUNK, u.shape[2])
+        dt = step[:, :, None, first:last]
+        a = torch.exp(dt * A[:, :, None])
+        b = dt * x[:, :, None, first:last] * window(B, first, last)
+        states = _scan_chunk(a, b, h)
+        h = states[..., -1]
+        y = (window(C, first, last) * states).sum(2)
+        ys.append(2 * y.real if is_complex else y)
+    y = torch.cat(ys, dim=-1)
+    if D is not None:
+        y = y + D[:, None] * x
+    if reverse:
+        y = y.flip(-1)
+    if z is not None:
+        y = y * silu(z.to(real))
+    y = y.to(u.dtype)
+    if not u.is_contiguous() and u.transpose(1, 2).is_contiguous():
+        y = y.transpose(1, 2).contiguous().transpose(1, 2)
+    return y, torch.view_as_real(h) if is_complex else h
+
+
+def _scan_chunk(a: Tensor, b: Tensor, h: Tensor | None) -> Tensor:
+    """All states h_t = a_t h_{t-1} + b_t along the last axis, h_{-1} = h or 0."""
+    if h is not None:
+        b = torch.cat([b[..., :1] + (a[..., 0] * h)[..., None], b[..., 1:]], dim=-1)
+    k = 1
+    while k < a.shape[-1]:
+        b = torch.cat([b[..., :k], b[..., k:] + a[..., k:] * b[..., :-k]], dim=-1)
+        a = torch.cat([a[..., :k], a[..., k:] * a[..., :-k]], dim=-1)
+        k *= 2
+    return b

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: MIT
+"""The shape of an operator's table (`<op>/spec.py`), which tests and benchmarks read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+Inputs = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One set of small inputs: a name that says what it covers, and how to make it."""
+
+    name: str
+    make: Callable[[torch.dtype], Inputs]
+
+
+@dataclass(frozen=True)
+class BadInput:
+    """Arguments that must be refused: what is changed, the exception, a pattern its text matches."""
+
+    name: str
+    change: Callable[[Inputs], Inputs]
+    error: type[Exception]
+    match: str
+
+
+@dataclass(frozen=True)
+class BenchShape:
+    """A shape that real runs use; `quick` ones are timed by the default profile."""
+
+    name: str
+    sizes: dict[str, int]
+    dtype: torch.dtype = torch.float32
+    quick: bool = False
+
+
+@dataclass(frozen=True)
+class Spec:
+    """All that a test or a benchmark needs to know of an operator."""
+
+    name: str
+    function: Callable[..., Any]
+    samples: tuple[Sample, ...]
+    bad_inputs: tuple[BadInput, ...]
+    bench_shapes: tuple[BenchShape, ...]
+    tolerances: dict[torch.dtype, float] = field(
+        default_factory=lambda: {
+            # relative error ||out - ref|| / ||ref|| of each output and gradient, against float64
+            torch.float64: 1e-12,  # 4000 ulp: rounding grows with the square root of the steps
+            torch.float32: 1e-5,  # 80 ulp, for the same reason
+            torch.bfloat16: 1e-2,  # the output's own rounding is 2e-3; state and sums are float32
+            torch.float16: 1e-2,  # 3e-4 likewise; the bound allows for gradients near underflow
+        }
+    )

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: MIT
+"""What a backend is, why it may not serve, and which one serves a call.
+
+An operator asks :func:`choose` for the name of a backend and runs its own implementation of that
+name. Whether a backend can serve depends on the device of the tensors and on what is installed, and
+is the same question for every operator; the answer is ``None`` (yes) or a sentence (why not).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+
+from . import extension
+
+BACKENDS = ("cuda", "triton", "cpu", "composite", "reference")
+"""All backends, the order of preference first; `reference` is never chosen by itself."""
+
+OPERATORS: dict[str, tuple[str, ...]] = {
+    "selective_scan": ("triton", "cpu", "composite", "reference"),
+}
+"""The backends each operator implements."""
+
+_TRITON_DEVICES = ("cuda", "xpu")  # a ROCm device calls itself "cuda" in PyTorch
+_forced: list[str] = []
+
+
+class BackendError(RuntimeError):
+    """A forced backend cannot serve; the message says why and what would serve."""
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """Force one backend for every operator called inside the ``with`` block.
+
+    A forced backend that cannot serve a call raises :class:`BackendError` with its reason; an
+    explicit ``backend=`` argument of a call wins over the context, the context over ``SSNO_BACKEND``.
+    """
+    _check_name(name, "use_backend")
+    _forced.append(name)
+    try:
+        yield
+    finally:
+        _forced.pop()
+
+
+def interpreting() -> bool:
+    """Whether Triton kernels run in Triton's interpreter, and so on CPU tensors."""
+    return os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+@cache
+def _triton_missing() -> str | None:
+    if importlib.util.find_spec("triton") is None:
+        return "triton is not installed (pip install 'ssno_kernels[triton]')"
+    return None
+
+
+@torch._dynamo.assume_constant_result
+def why_not(operator: str, backend: str, device: str, forced: bool = True) -> str | None:
+    """The reason why `backend` cannot serve `operator` on tensors of `device`, or None if it can."""
+    if backend not in OPERATORS[operator]:
+        return f"{operator} has no {backend} backend in this version"
+    if backend in ("reference", "composite"):
+        return None
+    if backend == "cpu":
+        if device != "cpu":
+            return f"the cpu backend serves CPU tensors, not {device} tensors"
+        return extension.why_not()
+    if backend == "triton":
+        if missing := _triton_missing():
+            return missing
+        if device in _TRITON_DEVICES and not interpreting():
+            return None
+        if device == "cpu" and interpreting():
+            # a simulator, thousands of times slower than the device it simulates
+            return None if forced else "triton's interpreter serves only when forced"
+        served = (
+            "CPU tensors (TRITON_INTERPRET=1)" if interpreting() else "CUDA, ROCm and XPU tensors"
+        )
+        return f"triton serves {served} here, not {device} tensors"
+    return f"{backend} serves CUDA tensors, not {device} tensors" if device != "cuda" else None
+
+
+@torch._dynamo.assume_constant_result
+def _from_environment() -> str | None:
+    name = os.environ.get("SSNO_BACKEND") or None
+    if name is not None:
+        _check_name(name, "SSNO_BACKEND")
+    return name
+
+
+@cache
+def _warn_slow(operator: str, device: str, reasons: str) -> None:
+    warnings.warn(
+        f"{operator} runs as plain PyTorch operations (backend 'composite'), which is many times "
+        f"slower than a kernel: {reasons}. This is said once.",
+        RuntimeWarning,
+        stacklevel=4,
+    )
+
+
+@torch._dynamo.assume_constant_result
+def _automatic(operator: str, device: str) -> str:
+    reasons = []
+    for name in BACKENDS:
+        reason = why_not(operator, name, device, forced=False)
+        if name == "composite":
+            _warn_slow(operator, device, "; ".join(reasons))
+        if reason is None:
+            return name
+        reasons.append(f"{name}: {reason}")
+    raise AssertionError("the composite backend serves every device")
+
+
+def choose(operator: str, device: torch.device, backend: str | None) -> str:
+    """Name the backend that serves this call; raise :class:`BackendError` if a forced one cannot."""
+    forced = backend or (_forced[-1] if _forced else None) or _from_environment()
+    if forced is None:
+        return _automatic(operator, device.type)
+    _check_name(forced, "backend")
+    reason = why_not(operator, forced, device.type)
+    if reason is not None:
+        able = [b for b in OPERATORS[operator] if why_not(operator, b, device.type) is None]
+        raise BackendError(
+            f"backend={forced!r} cannot serve {operator}: {reason}; these can: {', '.join(able)}"
+        )
+    return forced
+
+
+def _check_name(name: str, source: str) -> None:
+    if name not in BACKENDS:
+        raise ValueError(f"{source} is {name!r}; expected one of {', '.join(BACKENDS)}")
