@@ -112,9 +112,8 @@ struct Stage {
             const Vec<T> bias = p.delta_bias.p ? lane_values(tile, p.delta_bias) : Vec<T>{};
             for (int t = 0; t < steps; ++t) {
                 const Vec<T> s = load<T>(dt + t * W) + bias;
-                Vec<T> derivative;
-                store<T>(dt + t * W, p.delta_softplus ? softplus<T>(s, derivative) : s);
-                if (p.delta_softplus && slope) store<T>(slope + t * W, derivative);
+                store<T>(dt + t * W, p.delta_softplus ? softplus<T>(s) : s);
+                if (p.delta_softplus && slope) store<T>(slope + t * W, softplus_slope<T>(s));
             }
         }
         mask(tile, t0, steps, dt);

@@ -136,11 +136,12 @@ SSNO_INLINE void locate_rows(const Tile<T>& tile, const void* p, int64_t b, int6
 }
 
 // Ask for the cache lines of `steps` steps of each row. A stage computes for long on a few lines of
-// each of many rows, which is more streams than the hardware follows.
+// each of many rows, which is more streams than the hardware follows. To the second level: rows a
+// power of two apart would displace one another in the first.
 template <class S>
 SSNO_INLINE void prefetch_row(const S* row, int64_t stride, int steps) {
     const int per_line = stride == 1 || stride == -1 ? 64 / sizeof(S) : 1;
-    for (int t = 0; t < steps; t += per_line) __builtin_prefetch(row + t * stride);
+    for (int t = 0; t < steps; t += per_line) __builtin_prefetch(row + t * stride, 0, 2);
 }
 template <class T, class S>
 SSNO_INLINE void prefetch_rows(S* const* rows, int64_t stride, int steps) {

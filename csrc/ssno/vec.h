@@ -40,7 +40,7 @@ SSNO_INLINE void store(T* p, Vec<T> v) {
 }
 template <class T>
 SSNO_INLINE Vec<T> splat(T x) {
-    return Vec<T>{} + x;
+    return x - Vec<T>{};  // exact for -0 too, so that it costs no addition
 }
 template <class T>
 SSNO_INLINE IVec<T> bits(Vec<T> v) {
