@@ -71,7 +71,7 @@ def cotangents_for(outputs: tuple[Tensor, ...], seed: int = 1) -> list[Tensor]:
 
 
 def run(spec: Spec, inputs: Inputs, backend: str, cotangents=None) -> dict[str, Tensor]:
-    """Outputs `out0`, `out1` and, with cotangents, the gradient `v_x` of every tensor argument x."""
+    """Outputs `out0`, `out1` and, with cotangents, the gradient `v_x` of every tensor x."""
     leaves = {
         k: x.detach().requires_grad_(cotangents is not None) for k, x in tensors(inputs).items()
     }

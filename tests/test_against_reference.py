@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Every operator, backend, dtype and sample: outputs and gradients against the float64 reference."""
+"""Every operator, backend, dtype and sample: outputs and gradients against the reference."""
 
 from __future__ import annotations
 

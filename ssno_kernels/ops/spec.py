@@ -22,7 +22,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class BadInput:
-    """Arguments that must be refused: what is changed, the exception, a pattern its text matches."""
+    """Arguments to be refused: what is changed, the exception, a pattern its text matches."""
 
     name: str
     change: Callable[[Inputs], Inputs]
