@@ -44,9 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("no row has a name that --only and --backends match", file=sys.stderr)
         return 2
     options.out.mkdir(parents=True, exist_ok=True)
-    workbench = Workbench(profile, device)
     started = datetime.datetime.now(datetime.timezone.utc)
+    run = environment(device, profile.name, started)
     stem = options.out / f"{slug(device)}-{started:%Y%m%d-%H%M%S}"
+    workbench = Workbench(profile, device)
     raw = stem.with_name(f"{stem.name}.pytest-benchmark.json")
     status = pytest.main(
         [
@@ -62,12 +63,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ],
         plugins=[BenchPlugin(chosen, workbench)],
     )
-    results = workbench.results
-    if status not in (0, 1) or len(results) != len(chosen):
+    if status not in (0, 1) or len(workbench.results) != len(chosen):
         return int(status) or 1
-    report.compare(results)
+    results = workbench.results
+    report.compare(results, workbench.rates)
     reached = targets(results, device) if profile.name != "smoke" else []
-    run = environment(device, profile.name, started) | {"rates": workbench.rates}
+    run |= {"rates": workbench.rates}
     report.write(stem, run, results, reached)
     return int(status)
 

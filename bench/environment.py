@@ -33,13 +33,14 @@ def slug(device: str) -> str:
 
 
 def environment(device: str, profile: str, date: datetime.datetime) -> dict[str, Any]:
-    """Keys and values that a report carries."""
+    """Keys and values that a report carries; `busy` is the load by others in the last minute."""
     return {
         "device": device_name(device),
         "isa": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
+        "busy": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "python": platform.python_version(),
         "compiler": _first_line(os.environ.get("CXX", "c++"), "--version"),
         "versions": {name: _version(name) for name in PACKAGES},

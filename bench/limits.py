@@ -28,6 +28,15 @@ class Rates:
     bytes: float
     measured_by: str
 
+    def best(self, other: Rates) -> Rates:
+        """The higher of each: a rate that something else on the machine slowed is no limit."""
+        return Rates(
+            max(self.exponentials, other.exponentials),
+            max(self.fmas, other.fmas),
+            max(self.bytes, other.bytes),
+            self.measured_by,
+        )
+
     def limit(self, work: Work) -> tuple[float, str]:
         """The least time for the work, and which of the three rates sets it."""
         return max(

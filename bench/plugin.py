@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from tqdm import tqdm
 
@@ -15,7 +17,8 @@ class BenchPlugin:
 
     def __init__(self, rows: list[Row], workbench: Workbench):
         self.rows, self._workbench = rows, workbench
-        self._bar = tqdm(total=len(rows), unit="row", dynamic_ncols=True)
+        self._watched = sys.stderr.isatty()
+        self._bar = tqdm(total=len(rows), unit="row", mininterval=0.1 if self._watched else 15)
 
     def pytest_generate_tests(self, metafunc) -> None:
         metafunc.parametrize("row", self.rows, ids=str)
@@ -25,7 +28,9 @@ class BenchPlugin:
         return self._workbench
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self._bar.set_description_str(nodeid[nodeid.index("[") + 1 : -1][:60].ljust(60))
+        self._bar.set_description_str(
+            nodeid[nodeid.index("[") + 1 : -1][:60].ljust(60), refresh=self._watched
+        )
 
     def pytest_runtest_logfinish(self) -> None:
         self._bar.update()

@@ -11,19 +11,25 @@ from typing import Any
 from tabulate import tabulate
 
 from . import figure
+from .limits import Rates
 from .rows import Result
 from .targets import Target
 
 
-def compare(results: list[Result]) -> None:
-    """Fill in how many times faster each timed row is than each timed peer of the same case."""
+def compare(results: list[Result], rates: Rates) -> None:
+    """Fill in what a time comes to: beside the limit, and beside every peer of the same case."""
     for row in results:
+        if row.seconds is None:
+            continue
+        row.ns_per_element = 1e9 * row.seconds / row.work.elements
+        row.gb_per_s = 1e-9 * row.work.bytes / row.seconds
+        row.limit_seconds, row.limit_by = rates.limit(row.work)
+        row.fraction_of_limit = row.limit_seconds / row.seconds
         row.times_faster_than = {
             peer.implementation: peer.seconds / row.seconds
             for peer in results
             if peer.peer
             and peer.seconds
-            and row.seconds
             and (peer.operator, peer.shape, peer.mode) == (row.operator, row.shape, row.mode)
         }
 
@@ -49,7 +55,7 @@ def heading(run: dict[str, Any], rates: dict[str, Any]) -> str:
     versions = ", ".join(f"{k} {v}" for k, v in run["versions"].items() if v)
     return f"""\
 {run["device"]}, {run["isa"]}; python {run["python"]}, {versions}; commit {run["commit"]};
-{run["date"]}; `{run["command"]}`
+{run["date"]}; load on the machine before: {run["busy"]}; `{run["command"]}`
 
 Limits, by {rates["measured_by"]}: {rates["exponentials"] / 1e9:.2f} G exponentials/s,
 {rates["fmas"] / 1e9:.1f} G multiply-adds/s, {rates["bytes"] / 1e9:.1f} GB/s copied.
@@ -62,34 +68,31 @@ Limits, by {rates["measured_by"]}: {rates["exponentials"] / 1e9:.2f} G exponenti
 
 def tables(results: list[Result]) -> str:
     """A table for every shape and mode; then why some rows have no time."""
-    cases: dict[tuple, list[Result]] = {}
-    reasons: dict[tuple[str, str, str], list[str]] = {}
+    cases: dict[tuple[str, str, str], list[Result]] = {}
     for r in results:
         cases.setdefault((r.operator, r.shape, r.mode), []).append(r)
-        if r.seconds is None:
-            key = (r.implementation, r.status, r.reason)
-            reasons.setdefault(key, []).append(f"{r.shape} {r.mode}")
+    reasons = list(dict.fromkeys(r.reason for r in results if r.seconds is None))
     parts = []
     for (operator, shape, mode), rows in cases.items():
         sizes = ", ".join(f"{k} = {v}" for k, v in rows[0].sizes.items())
-        parts.append(f"### {operator}, {shape}, {mode}: {sizes}, {rows[0].dtype}\n\n{_table(rows)}")
+        title = f"### {operator}, {shape}, {mode}: {sizes}, {rows[0].dtype}"
+        parts.append(f"{title}\n\n{_table(rows, reasons)}")
     if reasons:
-        lines = [
-            f"- {name} {status} ({len(shapes)} rows, first {shapes[0]}): {reason}"
-            for (name, status, reason), shapes in reasons.items()
-        ]
-        parts.append("### Without a time\n\n" + "\n".join(lines))
+        notes = "\n".join(f"{i}. {reason}" for i, reason in enumerate(reasons, 1))
+        parts.append(f"### Why rows have no time\n\n{notes}")
     return "\n\n".join(parts)
 
 
-def _table(rows: list[Result]) -> str:
+def _table(rows: list[Result], reasons: list[str]) -> str:
     peers = [r.implementation for r in rows if r.peer and r.seconds]
     headers = ["", "time", "rounds", "ns/element", "GB/s", "of limit", "extra", "error"]
     lines = []
     for r in rows:
         error = f"{r.error:.1e}" if r.errors else ""
         if r.seconds is None:
-            lines.append([r.implementation, r.status.upper(), *[""] * 5, error])
+            lines.append(
+                [r.implementation, f"{r.status} ({1 + reasons.index(r.reason)})", *[""] * 5, error]
+            )
             continue
         lines.append(
             [

@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from ssno_kernels.ops.spec import BenchShape
 
 from . import selective_scan
-from .subjects import Implementation, OperatorBench
+from .subjects import Implementation, OperatorBench, Work
 
 OPERATORS = (selective_scan.BENCH,)
 SMOKE = (
@@ -23,7 +23,8 @@ class Profile:
     """How much is timed, and for how long."""
 
     name: str
-    row_seconds: float  # a row whose first run would take longer is left out
+    row_seconds: float  # a row of which one call would take longer is left out
+    peer_seconds: float  # after this long, only our own kernels are timed
     timed_seconds: float  # rounds are added until a row has taken this long
     compiles: int  # shapes for which peers may be compiled, a minute each
 
@@ -36,9 +37,9 @@ class Profile:
 PROFILES = {
     p.name: p
     for p in (
-        Profile("smoke", row_seconds=5, timed_seconds=0.01, compiles=0),
-        Profile("quick", row_seconds=6, timed_seconds=0.5, compiles=1),
-        Profile("full", row_seconds=120, timed_seconds=3, compiles=100),
+        Profile("smoke", row_seconds=5, peer_seconds=60, timed_seconds=0.01, compiles=0),
+        Profile("quick", row_seconds=8, peer_seconds=200, timed_seconds=0.5, compiles=1),
+        Profile("full", row_seconds=120, peer_seconds=7200, timed_seconds=3, compiles=100),
     )
 }
 
@@ -83,6 +84,7 @@ class Result:
     seconds: float | None = None
     spread: float | None = None  # interquartile range, seconds
     rounds: int = 0
+    work: Work | None = None  # the least that the call must do
     ns_per_element: float | None = None
     gb_per_s: float | None = None
     limit_seconds: float | None = None
