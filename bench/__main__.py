@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         [
             str(SUITE),
             "-qqs",
+            "--tb=no",  # the report says what is wrong
             "--no-header",
             "--no-summary",
             "--override-ini=addopts=",
@@ -70,6 +71,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reached = targets(results, device) if profile.name != "smoke" else []
     run |= {"rates": workbench.rates}
     report.write(stem, run, results, reached)
+    for r in results:
+        if not r.peer and r.status in ("wrong", "failed"):
+            print(f"{r.status}: {r.shape} {r.mode} {r.implementation}: {r.reason}", file=sys.stderr)
     return int(status)
 
 
