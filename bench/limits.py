@@ -15,6 +15,8 @@ from .subjects import Work
 
 _COPIED = 1 << 28  # bytes: eight times a large last-level cache
 _CACHED = 1 << 16  # floats for each thread: they stay in its own cache
+_ON_GPU = 1 << 22  # floats: enough to fill any GPU
+_CHAIN = 128
 _MATRIX = 1536
 _MILLISECONDS = 300
 
@@ -60,19 +62,36 @@ def measure(device: str) -> Rates:
 
 def _measure_by_torch(device: str) -> Rates:
     """PyTorch's exp2 in cache, a float32 matrix product, and a copy between large tensors."""
-    cached = torch.rand(_CACHED * torch.get_num_threads(), device=device)
     square = torch.rand(_MATRIX, _MATRIX, device=device)
     large = torch.rand(_COPIED // 8, device=device)  # it and its copy are 2^28 bytes together
-    result, product, copy = (torch.empty_like(x) for x in (cached, square, large))
+    product, copy = torch.empty_like(square), torch.empty_like(large)
     tf32, torch.backends.cuda.matmul.allow_tf32 = torch.backends.cuda.matmul.allow_tf32, False
     rates = Rates(
-        cached.numel() / _fastest(lambda: torch.exp2(cached, out=result), device),
+        _exponentials_by_torch(device),
         _MATRIX**3 / _fastest(lambda: torch.mm(square, square, out=product), device),
         _COPIED / _fastest(lambda: copy.copy_(large), device),
         "PyTorch's exp2, mm and copy_",
     )
     torch.backends.cuda.matmul.allow_tf32 = tf32
     return rates
+
+
+def _exponentials_by_torch(device: str) -> float:
+    """On a CPU an operation on cached values; on a GPU that would time its memory, so many in one
+    kernel, which PyTorch makes of a chain of operations when it compiles it."""
+    if device == "cpu":
+        x = torch.rand(_CACHED * torch.get_num_threads())
+        result = torch.empty_like(x)
+        return x.numel() / _fastest(lambda: torch.exp2(x, out=result), device)
+    x, compiled = torch.rand(_ON_GPU, device=device), torch.compile(_chain)
+    compiled(x)
+    return _CHAIN * x.numel() / _fastest(lambda: compiled(x), device)
+
+
+def _chain(x: torch.Tensor) -> torch.Tensor:
+    for _ in range(_CHAIN):
+        x = torch.exp2(-x)
+    return x
 
 
 def _fastest(call: Callable[[], object], device: str) -> float:

@@ -27,7 +27,7 @@ class Workbench:
         self.rates = limits.measure(device)
         self.results: list[Result] = []
         self._shape: BenchShape | None = None
-        self._compiled: list[str] = []
+        self._compiled = 0
         self._cost: dict[tuple[str, bool], tuple[float, float, float]] = {}
 
     def measure(self, row: Row, benchmark) -> Result:
@@ -130,10 +130,10 @@ class Workbench:
             and limits.now(self.device) - self._start > self.profile.peer_seconds
         ):
             return f"the {self.profile.name} profile's {self.profile.peer_seconds:.0f} s are spent"
-        if implementation.compiled and shape.name not in self._compiled:
-            if len(self._compiled) >= self.profile.compiles:
-                return f"compiling for another shape takes longer than the {self.profile.name} run"
-            self._compiled.append(shape.name)
+        if implementation.compiled:
+            if self._compiled == self.profile.compiles:
+                return f"it would have to compile again, too long for the {self.profile.name} run"
+            self._compiled += 1
         cost = self._cost.get((implementation.name, row.backward))
         if cost is None:
             return None
