@@ -28,7 +28,7 @@ class Workbench:
         self.results: list[Result] = []
         self._shape: BenchShape | None = None
         self._compiled = 0
-        self._cost: dict[tuple[str, bool], tuple[float, float, float]] = {}
+        self._cost: dict[tuple[str, str, bool], tuple[float, float, float]] = {}
 
     def measure(self, row: Row, benchmark) -> Result:
         """One row; `benchmark` is pytest-benchmark's fixture."""
@@ -111,9 +111,8 @@ class Workbench:
     def _note_cost(self, row: Row, seconds: float, extra: int) -> None:
         """Keep the least that this kind of row has cost by state and by step, and its memory."""
         states, steps = _sizes(row)
-        key = row.implementation.name, row.backward
-        by_state, by_step, _ = self._cost.get(key, (float("inf"), float("inf"), 0))
-        self._cost[key] = (
+        by_state, by_step, _ = self._cost.get(_kind(row), (float("inf"), float("inf"), 0))
+        self._cost[_kind(row)] = (
             min(by_state, seconds / states),
             min(by_step, seconds / steps),
             extra / states,
@@ -134,7 +133,7 @@ class Workbench:
             if self._compiled == self.profile.compiles:
                 return f"it would have to compile again, too long for the {self.profile.name} run"
             self._compiled += 1
-        cost = self._cost.get((implementation.name, row.backward))
+        cost = self._cost.get(_kind(row))
         if cost is None:
             return None
         states, steps = _sizes(row)
@@ -150,6 +149,11 @@ class Workbench:
         if extra > 0.7 * free:
             return f"it would need about {extra / 2**30:.1f} GiB; {free / 2**30:.1f} GiB are free"
         return None
+
+
+def _kind(row: Row) -> tuple[str, str, bool]:
+    """Rows of one kind differ in their shape alone."""
+    return row.bench.spec.name, row.implementation.name, row.backward
 
 
 def _sizes(row: Row) -> tuple[int, int]:
