@@ -38,6 +38,7 @@ class BenchShape:
     sizes: dict[str, int]
     dtype: torch.dtype = torch.float32
     quick: bool = False
+    gated: bool = False  # the operator's output gate is part of what the run computes
 
 
 @dataclass(frozen=True)
