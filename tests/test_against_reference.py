@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Outputs and gradients of every operator, backend, dtype and sample against the reference."""
+"""Every operator, backend, dtype and sample: outputs and gradients against the reference."""
 
 from __future__ import annotations
 
