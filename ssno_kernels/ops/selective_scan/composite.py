@@ -31,7 +31,7 @@ def scan(
     is_complex = A.dim() == 3
     x, step = u.to(real), delta.to(real)
     if delta_weight is not None:
-        step = torch.einsum("dr,brl->bdl", delta_weight, step)
+        step = delta_weight @ step
     if delta_bias is not None:
         step = step + delta_bias[:, None]
     if delta_softplus:
