@@ -104,13 +104,13 @@ def cotangents_for(outputs: tuple[Tensor, ...], seed: int = 1) -> list[Tensor]:
 
 
 def run(
-    spec: Spec, inputs: Inputs, backend: str, cotangents=None, needed=None
+    spec: Spec, inputs: Inputs, backend: str, cotangents=None, needed=None, function=None
 ) -> dict[str, Tensor]:
     """Outputs `out0`, `out1`; with cotangents, the gradient `v_x` of each (needed) argument x."""
     leaves = {k: x.detach() for k, x in tensors(inputs).items() if needed is None or k in needed}
     for leaf in leaves.values():
         leaf.requires_grad_(cotangents is not None)
-    outputs = as_tuple(spec.function(**(inputs | leaves), backend=backend))
+    outputs = as_tuple((function or spec.function)(**(inputs | leaves), backend=backend))
     results = {f"out{i}": o for i, o in enumerate(outputs)}
     if cotangents is not None:
         # an output may not depend on what is needed: the final state on C
