@@ -25,10 +25,18 @@ struct ChannelRows {
 template <class T>
 struct RowSumsOf {
     RowSums<T> B, C, delta;
-    RowSumsOf(const Params& p, const Plan& plan, int64_t parts, int64_t state_rows)
-        : B(p, plan, p.grad.v_B.p && !p.B.constant, state_rows, parts),
-          C(p, plan, p.grad.v_C.p && !p.C.constant, state_rows, parts),
-          delta(p, plan, p.grad.v_delta.p && p.rank > 0, p.rank, parts) {}
+    RowSumsOf(const Params& p, const Plan& plan, int64_t parts, int64_t per_state)
+        : B(p, plan, p.grad.v_B, p.grad.v_B.p && !p.B.constant, p.states, per_state, parts),
+          C(p, plan, p.grad.v_C, p.grad.v_C.p && !p.C.constant, p.states, per_state, parts),
+          delta(p, plan, factors(p.grad.v_delta), p.grad.v_delta.p && p.rank > 0, p.rank, 1, parts) {}
+
+    static Projection factors(const Activation& x) { return {x.p, false, 1, x.b, 0, x.d, x.t, 0}; }
+};
+
+// Of the parts into which a segment's blocks are split, and whether a tile is the first of its part
+struct Part {
+    int64_t index;
+    bool first;
 };
 
 template <class T, bool X>
@@ -47,7 +55,7 @@ struct Backward {
     Buffer<T> past, decays, terms_B, terms_C;      // [k][part][step][lane]
 
     Backward(const Params& params, const Plan& the_plan, const RowSumsOf<T>& row_sums)
-        : p(params), plan(the_plan), rows(row_sums), channel(p, P), stage(p),
+        : p(params), plan(the_plan), rows(row_sums), channel(p, P), stage(p, -STEPS),
           A(p.states * P * W), v_h(p.states * P * W), sums(channel.total * W),
           h(p.states * P * W), boundary(p.states * P * W * ((p.interval + STEPS - 1) / STEPS)),
           slope(STEPS * W), dt_u(STEPS * W), v_y(STEPS * W), v_dt(STEPS * W), v_dt_u(STEPS * W),
@@ -64,9 +72,9 @@ struct Backward {
 
     // v_y = v_out silu(z); keeps z and v_out.
     void stage_cotangent(const Tile<T>& tile, int64_t t0, int steps, T* x) {
-        gather(p, tile, p.grad.v_out, t0, steps, x);
+        gather(p, tile, p.grad.v_out, t0, steps, x, stage.ahead);
         if (p.z.p) {
-            gather(p, tile, p.z, t0, steps, static_cast<T*>(z));
+            gather(p, tile, p.z, t0, steps, static_cast<T*>(z), stage.ahead);
             for (int t = 0; t < steps; ++t) {
                 const Vec<T> gate = load<T>(z + t * W), v = load<T>(x + t * W);
                 store<T>(v_out + t * W, v);
@@ -165,7 +173,7 @@ struct Backward {
     }
 
     // Sum the terms of v_B or v_C of `count` states: over time if constant, else over channels.
-    void reduce(const Tile<T>& tile, int64_t part, const Projection& M, const RowSums<T>& to,
+    void reduce(const Tile<T>& tile, Part part, const Projection& M, const RowSums<T>& to,
                 int64_t row, int64_t n, int count, int64_t t0, int steps, const T* terms) {
         for (int64_t i = 0; i < count * P; ++i) {
             const T* x = terms + i * STEPS * W;
@@ -175,13 +183,13 @@ struct Backward {
                 for (int t = 0; t < steps; ++t) s += load<T>(x + t * W);
                 store<T>(sum, s);
             } else if (to) {
-                to.add(tile, plan, part, n * P + i, t0, steps, x);
+                to.add(tile, plan, part.index, part.first, n * P + i, t0, steps, x);
             }
         }
     }
 
     template <bool Shared>
-    void sub_tile(const Tile<T>& tile, int64_t part, int64_t t0, int steps) {
+    void sub_tile(const Tile<T>& tile, Part part, int64_t t0, int steps) {
         const Vec<T> skip = p.D.p ? stage.lane_values(tile, p.D) : Vec<T>{};
         const bool with_y = p.z.p && p.grad.v_z.p;
         stage_source(tile, t0, steps);
@@ -212,7 +220,8 @@ struct Backward {
     }
 
     // From v_y, v_dt and v_dt_u to the cotangents of the arguments; overwrites the staged arrays.
-    void finish(const Tile<T>& tile, int64_t part, int64_t t0, int steps, Vec<T> skip) {
+    void finish(const Tile<T>& tile, Part part, int64_t t0, int steps, Vec<T> skip) {
+        stage.mask(tile, t0, steps, v_dt);
         Vec<T> v_D = load<T>(sums + channel.D * W), v_bias = load<T>(sums + channel.bias * W);
         for (int t = 0; t < steps; ++t) {
             const Vec<T> u = load<T>(stage.u + t * W), dt = load<T>(stage.dt + t * W);
@@ -243,8 +252,7 @@ struct Backward {
     }
 
     template <bool Shared>
-    void finish_low_rank(const Tile<T>& tile, int64_t part, int64_t t0, int steps) {
-        stage.mask(tile, t0, steps, v_dt);
+    void finish_low_rank(const Tile<T>& tile, Part part, int64_t t0, int steps) {
         for (int64_t r = 0; r < p.rank; ++r) {
             const Vec<T> w = stage.weight(tile, r);
             stage.template stage_factor<Shared>(tile, r, t0, steps);
@@ -256,13 +264,13 @@ struct Backward {
                 store<T>(terms_B + t * W, w * v_s);
             }
             store<T>(sum, v_w);
-            if (rows.delta) rows.delta.add(tile, plan, part, r, t0, steps, terms_B);
+            if (rows.delta) rows.delta.add(tile, plan, part.index, part.first, r, t0, steps, terms_B);
         }
     }
 
     // All of one tile, from its last step to its first; v_h is set by the caller.
     template <bool Shared>
-    void run(const Tile<T>& tile, int64_t part) {
+    void run(const Tile<T>& tile, Part part) {
         const int64_t size = p.states * P * W;
         for (int64_t i0 = (tile.longest - 1) / p.interval * p.interval; i0 >= 0; i0 -= p.interval) {
             const int64_t end = std::min(i0 + p.interval, tile.longest);
@@ -322,10 +330,11 @@ void backward_as(const Params& p) {
     constexpr int W = Lanes<T>::W, P = X ? 2 : 1;
     const Plan plan = make_plan(p, W);
     const bool shareable = !p.B.constant && !p.C.constant && plan.packed == 1;
-    const int64_t parts = block_groups(p, plan);
-    const int64_t per_part = (plan.blocks + parts - 1) / parts;
+    const int64_t groups = block_groups(p, plan);
+    const int64_t per_part = (plan.blocks + groups - 1) / groups;
+    const int64_t parts = (plan.blocks + per_part - 1) / per_part;
     const int64_t units = plan.packed == 1 ? plan.segments * parts : plan.tiles;
-    const RowSumsOf<T> rows(p, plan, parts, p.states * P);
+    const RowSumsOf<T> rows(p, plan, parts, P);
     const ChannelRows row(p, P);
     const ChannelSums<T> channels(p, row.total, std::min<int64_t>(p.threads, units));
     const bool carries = plan.chunks > 1;
@@ -347,13 +356,13 @@ void backward_as(const Params& p) {
                 for (int64_t index = from; index < to; ++index) {
                     const Tile<T> tile(p, plan, index);
                     work.begin(tile);
-                    body(work, tile, index, slot, part);
+                    body(work, tile, index, slot, Part{part, index == from});
                 }
             }
         });
     };
     if (carries) {
-        over_tiles([&](Backward<T, X>& work, const Tile<T>& tile, int64_t index, int64_t, int64_t) {
+        over_tiles([&](Backward<T, X>& work, const Tile<T>& tile, int64_t index, int64_t, Part) {
             auto source = [&](const Tile<T>& tile, int64_t t0, int steps, T* x) {
                 work.stage.stage_input(tile, t0, steps);
                 work.stage_cotangent(tile, t0, steps, x);
@@ -366,7 +375,7 @@ void backward_as(const Params& p) {
         carry.link(p.grad.v_final_state);
     }
     over_tiles([&](Backward<T, X>& work, const Tile<T>& tile, int64_t index, int64_t slot,
-                   int64_t part) {
+                   Part part) {
         if (carries)
             std::memcpy(work.v_h, carry.of(index), carry.size * sizeof(T));
         else
@@ -377,10 +386,9 @@ void backward_as(const Params& p) {
             work.template run<false>(tile, part);
         channels.add(tile, slot, work.sums);
     });
-    rows.B.write(p, plan, p.grad.v_B, P);
-    rows.C.write(p, plan, p.grad.v_C, P);
-    rows.delta.write(p, plan, {p.grad.v_delta.p, false, 1, p.grad.v_delta.b, 0, p.grad.v_delta.d,
-                               p.grad.v_delta.t, 0}, 1);
+    rows.B.write(p, plan);
+    rows.C.write(p, plan);
+    rows.delta.write(p, plan);
     write_channels(p, channels, row, P);
 }
 

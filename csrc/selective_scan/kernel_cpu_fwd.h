@@ -112,7 +112,7 @@ struct Forward {
     Buffer<T> h, dt_u, y, gate;
 
     explicit Forward(const Params& p)
-        : stage(p), h(p.states * P * W), dt_u(STEPS * W), y(STEPS * W), gate(p.z.p ? STEPS * W : 0) {}
+        : stage(p, STEPS), h(p.states * P * W), dt_u(STEPS * W), y(STEPS * W), gate(p.z.p ? STEPS * W : 0) {}
 
     void stage_source(const Tile<T>& tile, int64_t t0, int steps, T* x) {
         stage.stage_input(tile, t0, steps);
@@ -131,7 +131,7 @@ struct Forward {
                 store<T>(y + t * W, p.D.p ? skip * load<T>(stage.u + t * W) : Vec<T>{});
             sweep_all<T, X, Shared, true>(stage, tile, t0, steps, dt_u, y, h);
             if (p.z.p) {  // (S5)
-                gather(p, tile, p.z, t0, steps, static_cast<T*>(gate));
+                gather(p, tile, p.z, t0, steps, static_cast<T*>(gate), STEPS);
                 for (int t = 0; t < steps; ++t) {
                     const Vec<T> z = load<T>(gate + t * W);
                     store<T>(y + t * W, load<T>(y + t * W) * z * sigmoid<T>(z));

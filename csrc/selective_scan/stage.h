@@ -58,7 +58,9 @@ struct Stage {
     const Params& p;
     Buffer<T> rate, constant_B, constant_C, B, C, dt, u, row;
 
-    explicit Stage(const Params& params)
+    const int64_t ahead;  // from a stage of steps to the one that will follow it
+
+    Stage(const Params& params, int64_t following)
         : p(params),
           rate(p.states * P * W),
           constant_B(p.B.constant ? p.states * P * W : 0),
@@ -67,7 +69,8 @@ struct Stage {
           C(p.C.constant ? 0 : BLOCK * P * STEPS * W),
           dt(STEPS * W),
           u(STEPS * W),
-          row(STEPS * W) {}
+          row(STEPS * W),
+          ahead(following) {}
 
     // Values (d, n) of A or of a constant B or C, times the units of their parts
     void take_states(const Tile<T>& tile, const void* from, int64_t d, int64_t n, int64_t c,
@@ -98,9 +101,9 @@ struct Stage {
 
     // u, and dt by (S1), (S2); with `slope`, the derivative of dt in s
     void stage_input(const Tile<T>& tile, int64_t t0, int steps, T* slope = nullptr) {
-        gather(p, tile, p.u, t0, steps, static_cast<T*>(u));
+        gather(p, tile, p.u, t0, steps, static_cast<T*>(u), ahead);
         if (p.rank == 0)
-            gather(p, tile, p.delta, t0, steps, static_cast<T*>(dt));
+            gather(p, tile, p.delta, t0, steps, static_cast<T*>(dt), ahead);
         else if (tile.one_segment)
             project<true>(tile, t0, steps);
         else
@@ -155,12 +158,22 @@ struct Stage {
     Operand<T, Shared, X> stage(const Tile<T>& tile, const Projection& M, const T* constant, T* room,
                                 int64_t n, int count, int64_t t0, int steps) {
         if (M.constant) return {constant + n * P * W, P * W, W, 0};
+        const int64_t per_group = p.channels / M.groups;
+        if constexpr (Shared)
+            if (p.dtype == (sizeof(T) == 8 ? Dtype::f64 : Dtype::f32)) {  // read where they are
+                const int64_t at = tile.b[0] * M.b + tile.d[0] / per_group * M.g + n * M.n +
+                                   (tile.first[0] + t0) * M.t;
+                const T* from = static_cast<const T*>(M.p) + at;
+                if (t0 + ahead >= 0 && t0 + ahead + STEPS <= tile.longest)
+                    for (int i = 0; i < count * P; ++i)
+                        prefetch_row(from + i / P * M.n + i % P * M.c + ahead * M.t, M.t, STEPS);
+                return {from, M.n, M.c, M.t};
+            }
         constexpr int64_t step = Shared ? 1 : W;
         for (int i = 0; i < count * P; ++i) {
             const Activation a{static_cast<char*>(const_cast<void*>(M.p)) +
                                    (n + i / P) * bytes(M.n) + i % P * bytes(M.c),
                                M.b, M.g, M.t};
-            const int64_t per_group = p.channels / M.groups;
             gather_common<T, Shared>(p, tile, a, [&](int l) { return tile.d[l] / per_group; }, t0,
                                      steps, room + i * STEPS * step);
         }

@@ -135,14 +135,32 @@ SSNO_INLINE void locate_rows(const Tile<T>& tile, const void* p, int64_t b, int6
     }
 }
 
+// Ask for the cache lines of `steps` steps of each row. A stage computes for long on a few lines of
+// each of many rows, which is more streams than the hardware follows.
+template <class S>
+SSNO_INLINE void prefetch_row(const S* row, int64_t stride, int steps) {
+    const int per_line = stride == 1 || stride == -1 ? 64 / sizeof(S) : 1;
+    for (int t = 0; t < steps; t += per_line) __builtin_prefetch(row + t * stride);
+}
+template <class T, class S>
+SSNO_INLINE void prefetch_rows(S* const* rows, int64_t stride, int steps) {
+    const bool adjacent = rows[1] == rows[0] + 1;  // a line then holds a step of several rows
+    for (int i = 0; i < (adjacent ? 1 : Lanes<T>::W); ++i) prefetch_row(rows[i], stride, steps);
+}
+
+// x[step][lane] of an activation from step t0; fetches step t0 + ahead on, which comes next.
 template <class T>
-void gather(const Params& p, const Tile<T>& tile, const Activation& a, int64_t t0, int steps, T* x) {
+void gather(const Params& p, const Tile<T>& tile, const Activation& a, int64_t t0, int steps, T* x,
+            int64_t ahead) {
     with_dtype<T>(p.dtype, [&](auto s) {
         using S = decltype(s);
         S* rows[Lanes<T>::W];
         int64_t left[Lanes<T>::W];
         locate_rows(tile, a.p, a.b, a.d, a.t, t0, steps, [&](int i) { return tile.d[i]; }, rows, left);
         gather_rows<T, S>(rows, a.t, left, steps, x);
+        if (t0 + ahead < 0 || t0 + ahead + STEPS > tile.longest) return;
+        for (S*& row : rows) row += ahead * a.t;
+        prefetch_rows<T, S>(rows, a.t, STEPS);
     });
 }
 

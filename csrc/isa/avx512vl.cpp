@@ -22,7 +22,7 @@
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,f16c")
 #endif
-#include "selective_scan/kernel_cpu.h"
+#include "isa/kernels.h"
 #if defined(__clang__)
 #pragma clang attribute pop
 #else
