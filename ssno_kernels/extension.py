@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -163,5 +164,5 @@ def _execute(command: list[str]) -> None:
     result = subprocess.run(command, capture_output=True, text=True)
     if result.returncode != 0:
         lines = result.stderr.strip().splitlines() or [f"exit status {result.returncode}"]
-        first = next((line for line in lines if "error" in line.lower()), lines[0])
+        first = next((line for line in lines if re.search(r"\berror\b:", line)), lines[0])
         raise BuildError(f"the C++ compiler {command[0]} failed: {first.strip()}")

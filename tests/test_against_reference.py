@@ -12,7 +12,7 @@ CASES = [
         spec, backend, dtype, sample, id=f"{spec.name}-{backend}-{str(dtype)[6:]}-{sample.name}"
     )
     for spec in harness.SPECS
-    for backend in harness.backends(spec)
+    for backend in harness.compared(spec)
     for dtype in harness.DTYPES
     for sample in spec.samples
 ]

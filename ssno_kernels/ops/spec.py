@@ -48,7 +48,10 @@ class Spec:
     name: str
     function: Callable[..., Any]
     samples: tuple[Sample, ...]
+    core: tuple[str, ...]
+    """The few samples that use every argument between them, for the tests that cost most."""
     bad_inputs: tuple[BadInput, ...]
+    """Changes to the first core sample."""
     bench_shapes: tuple[BenchShape, ...]
     tolerances: dict[torch.dtype, float] = field(
         default_factory=lambda: {

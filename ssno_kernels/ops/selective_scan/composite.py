@@ -31,19 +31,18 @@ def scan(
     is_complex = A.dim() == 3
     x, step = u.to(real), delta.to(real)
     if delta_weight is not None:
-        step = torch.einsum("dr,brl->bdl", delta_weight, step)
+        step = delta_weight @ step
     if delta_bias is not None:
         step = step + delta_bias[:, None]
     if delta_softplus:
         step = softplus(step)
     A = torch.complex(A[..., 0], A[..., 1]) if is_complex else A
-    h = None
-    if initial_state is not None:
-        h = (
-            torch.complex(initial_state[..., 0], initial_state[..., 1])
-            if is_complex
-            else initial_state
-        )
+    if initial_state is None:
+        h = A.new_zeros(u.shape[0], *A.shape)  # not left out: a NaN in A must meet it at step one
+    elif is_complex:
+        h = torch.complex(initial_state[..., 0], initial_state[..., 1])
+    else:
+        h = initial_state
 
     def window(M: Tensor, first: int, last: int) -> Tensor:
         """B or C over a chunk, as (B or 1, D, N, T or 1)."""
@@ -82,10 +81,9 @@ def scan(
     return y, torch.view_as_real(h) if is_complex else h
 
 
-def _scan_chunk(a: Tensor, b: Tensor, h: Tensor | None) -> Tensor:
-    """All states h_t = a_t h_{t-1} + b_t along the last axis, h_{-1} = h or 0."""
-    if h is not None:
-        b = torch.cat([b[..., :1] + (a[..., 0] * h)[..., None], b[..., 1:]], dim=-1)
+def _scan_chunk(a: Tensor, b: Tensor, h: Tensor) -> Tensor:
+    """All states h_t = a_t h_{t-1} + b_t along the last axis, h_{-1} = h."""
+    b = torch.cat([b[..., :1] + (a[..., 0] * h)[..., None], b[..., 1:]], dim=-1)
     k = 1
     while k < a.shape[-1]:
         b = torch.cat([b[..., :k], b[..., k:] + a[..., k:] * b[..., :-k]], dim=-1)

@@ -241,4 +241,6 @@ BENCH_SHAPES = (
     BenchShape("large-state", dict(B=64, D=512, L=6, N=1024, G=1)),
 )
 
-SPEC = Spec("selective_scan", selective_scan, SAMPLES, BAD_INPUTS, BENCH_SHAPES)
+CORE = ("all", "low-rank-reverse", "constant-C", "complex-grouped-reverse")
+
+SPEC = Spec("selective_scan", selective_scan, SAMPLES, CORE, BAD_INPUTS, BENCH_SHAPES)
