@@ -10,10 +10,10 @@ struct Work {
     double result, operations;
 };
 
-#define SSNO_DECLARE(isa)               \
-    namespace isa {                     \
-    Work exponentials(int64_t times);   \
-    Work multiply_adds(int64_t times);  \
+#define SSNO_DECLARE(isa)              \
+    namespace isa {                    \
+    Work exponentials(int64_t times);  \
+    Work multiply_adds(int64_t times); \
     }
 SSNO_DECLARE(avx512)
 SSNO_DECLARE(avx512vl)

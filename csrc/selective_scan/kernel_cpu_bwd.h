@@ -28,7 +28,8 @@ struct RowSumsOf {
     RowSumsOf(const Params& p, const Plan& plan, int64_t parts, int64_t per_state)
         : B(p, plan, p.grad.v_B, p.grad.v_B.p && !p.B.constant, p.states, per_state, parts),
           C(p, plan, p.grad.v_C, p.grad.v_C.p && !p.C.constant, p.states, per_state, parts),
-          delta(p, plan, factors(p.grad.v_delta), p.grad.v_delta.p && p.rank > 0, p.rank, 1, parts) {}
+          delta(p, plan, factors(p.grad.v_delta), p.grad.v_delta.p && p.rank > 0, p.rank, 1,
+                parts) {}
 
     static Projection factors(const Activation& x) { return {x.p, false, 1, x.b, 0, x.d, x.t, 0}; }
 };
@@ -48,26 +49,42 @@ struct Backward {
     const RowSumsOf<T>& rows;
     const ChannelRows channel;
     Stage<T, X> stage;
-    Buffer<T> A, v_h, sums;                        // [n][part][lane]; channel sums
-    Buffer<T> h, boundary;                         // states at the start of sub-tiles
-    Buffer<T> slope, dt_u, v_y, v_dt, v_dt_u;      // [step][lane]
-    Buffer<T> y, z, v_out;                         // for the gate
-    Buffer<T> past, decays, terms_B, terms_C;      // [k][part][step][lane]
+    Buffer<T> A, v_h;                          // [n][part][lane]
+    Buffer<double> sums;                       // [channel row][lane]
+    Buffer<T> h, boundary;                     // states at the start of sub-tiles
+    Buffer<T> slope, dt_u, v_y, v_dt, v_dt_u;  // [step][lane]
+    Buffer<T> y, z, v_out;                     // for the gate
+    Buffer<T> past, decays, terms_B, terms_C;  // [k][part][step][lane]
 
     Backward(const Params& params, const Plan& the_plan, const RowSumsOf<T>& row_sums)
-        : p(params), plan(the_plan), rows(row_sums), channel(p, P), stage(p, -STEPS),
-          A(p.states * P * W), v_h(p.states * P * W), sums(channel.total * W),
-          h(p.states * P * W), boundary(p.states * P * W * ((p.interval + STEPS - 1) / STEPS)),
-          slope(STEPS * W), dt_u(STEPS * W), v_y(STEPS * W), v_dt(STEPS * W), v_dt_u(STEPS * W),
-          y(STEPS * W), z(STEPS * W), v_out(STEPS * W),
-          past(BLOCK * P * (STEPS + 1) * W), decays(BLOCK * P * STEPS * W),
-          terms_B(BLOCK * P * STEPS * W), terms_C(BLOCK * P * STEPS * W) {}
+        : p(params),
+          plan(the_plan),
+          rows(row_sums),
+          channel(p, P),
+          stage(p, -STEPS),
+          A(p.states * P * W),
+          v_h(p.states * P * W),
+          sums(channel.total * W),
+          h(p.states * P * W),
+          boundary(p.states * P * W * ((p.interval + STEPS - 1) / STEPS)),
+          slope(STEPS * W),
+          dt_u(STEPS * W),
+          v_y(STEPS * W),
+          v_dt(STEPS * W),
+          v_dt_u(STEPS * W),
+          y(STEPS * W),
+          z(STEPS * W),
+          v_out(STEPS * W),
+          past(BLOCK * P * (STEPS + 1) * W),
+          decays(BLOCK * P * STEPS * W),
+          terms_B(BLOCK * P * STEPS * W),
+          terms_C(BLOCK * P * STEPS * W) {}
 
     void begin(const Tile<T>& tile) {
         constexpr double one[2] = {1, 1};
         stage.begin(tile);
         stage.take_states(tile, p.A.p, p.A.d, p.A.n, p.A.c, one, A);
-        std::memset(sums, 0, channel.total * W * sizeof(T));
+        std::memset(sums, 0, channel.total * W * sizeof(double));
     }
 
     // v_y = v_out silu(z); keeps z and v_out.
@@ -109,6 +126,11 @@ struct Backward {
             store<T>(dt_u + t * W, load<T>(stage.dt + t * W) * load<T>(stage.u + t * W));
     }
 
+    // Add STEPS steps' sum to a channel row. In double: a row can sum over millions of steps.
+    void accumulate(int64_t row, Vec<T> v) {
+        for (int i = 0; i < W; ++i) sums[row * W + i] += static_cast<double>(v[i]);
+    }
+
     // The states of BLOCK (or one) states from h, kept with their decays; adds to y where asked.
     template <bool Shared, int Count>
     void recompute(int steps, int64_t n, Operand<T, Shared, X> B, Operand<T, Shared, X> C,
@@ -143,7 +165,7 @@ struct Backward {
         for (int k = 0; k < Count; ++k) {
             v[k] = Num::load(v_h + (n + k) * P * W, W);
             rate[k] = Num::load(A + (n + k) * P * W, W);
-            v_A[k] = Num::load(sums + (channel.A + (n + k) * P) * W, W);
+            v_A[k] = Num{};
             after[k] = Num::load(past + (k * P * (STEPS + 1) + steps) * W, (STEPS + 1) * W);
         }
         for (int t = steps - 1; t >= 0; --t) {
@@ -168,7 +190,7 @@ struct Backward {
         }
         for (int k = 0; k < Count; ++k) {
             v[k].store(v_h + (n + k) * P * W, W);
-            v_A[k].store(sums + (channel.A + (n + k) * P) * W, W);
+            for (int c = 0; c < P; ++c) accumulate(channel.A + (n + k) * P + c, v_A[k].part[c]);
         }
     }
 
@@ -178,10 +200,9 @@ struct Backward {
         for (int64_t i = 0; i < count * P; ++i) {
             const T* x = terms + i * STEPS * W;
             if (M.constant) {
-                T* sum = sums + (row + n * P + i) * W;
-                Vec<T> s = load<T>(sum);
+                Vec<T> s{};
                 for (int t = 0; t < steps; ++t) s += load<T>(x + t * W);
-                store<T>(sum, s);
+                accumulate(row + n * P + i, s);
             } else if (to) {
                 to.add(tile, plan, part.index, part.first, n * P + i, t0, steps, x);
             }
@@ -222,7 +243,7 @@ struct Backward {
     // From v_y, v_dt and v_dt_u to the cotangents of the arguments; overwrites the staged arrays.
     void finish(const Tile<T>& tile, Part part, int64_t t0, int steps, Vec<T> skip) {
         stage.mask(tile, t0, steps, v_dt);
-        Vec<T> v_D = load<T>(sums + channel.D * W), v_bias = load<T>(sums + channel.bias * W);
+        Vec<T> v_D{}, v_bias{};
         for (int t = 0; t < steps; ++t) {
             const Vec<T> u = load<T>(stage.u + t * W), dt = load<T>(stage.dt + t * W);
             const Vec<T> v = load<T>(v_y + t * W), to_du = load<T>(v_dt_u + t * W);
@@ -238,12 +259,13 @@ struct Backward {
                 store<T>(z + t * W, load<T>(v_out + t * W) * load<T>(y + t * W) * slope_z);
             }
         }
-        store<T>(sums + channel.D * W, v_D);
-        store<T>(sums + channel.bias * W, v_bias);
+        accumulate(channel.D, v_D);
+        accumulate(channel.bias, v_bias);
         if (p.grad.v_u.p) scatter(p, tile, p.grad.v_u, t0, steps, static_cast<const T*>(v_dt_u));
         if (p.grad.v_z.p) scatter(p, tile, p.grad.v_z, t0, steps, static_cast<const T*>(z));
         if (p.rank == 0) {
-            if (p.grad.v_delta.p) scatter(p, tile, p.grad.v_delta, t0, steps, static_cast<const T*>(v_dt));
+            if (p.grad.v_delta.p)
+                scatter(p, tile, p.grad.v_delta, t0, steps, static_cast<const T*>(v_dt));
         } else if (tile.one_segment) {
             finish_low_rank<true>(tile, part, t0, steps);
         } else {
@@ -256,15 +278,15 @@ struct Backward {
         for (int64_t r = 0; r < p.rank; ++r) {
             const Vec<T> w = stage.weight(tile, r);
             stage.template stage_factor<Shared>(tile, r, t0, steps);
-            T* sum = sums + (channel.weight + r) * W;
-            Vec<T> v_w = load<T>(sum);
+            Vec<T> v_w{};
             for (int t = 0; t < steps; ++t) {
                 const Vec<T> v_s = load<T>(v_dt + t * W);
                 v_w += v_s * stage.template factor<Shared>(t);
                 store<T>(terms_B + t * W, w * v_s);
             }
-            store<T>(sum, v_w);
-            if (rows.delta) rows.delta.add(tile, plan, part.index, part.first, r, t0, steps, terms_B);
+            accumulate(channel.weight + r, v_w);
+            if (rows.delta)
+                rows.delta.add(tile, plan, part.index, part.first, r, t0, steps, terms_B);
         }
     }
 
@@ -282,7 +304,8 @@ struct Backward {
                 sweep_all<T, X, Shared, false>(stage, tile, t0, STEPS, dt_u, y, h);
             }
             for (; t0 >= i0; t0 -= STEPS) {
-                sub_tile<Shared>(tile, part, t0, static_cast<int>(std::min<int64_t>(STEPS, end - t0)));
+                sub_tile<Shared>(tile, part, t0,
+                                 static_cast<int>(std::min<int64_t>(STEPS, end - t0)));
                 if (t0 > i0)
                     std::memcpy(h, boundary + (t0 - i0 - STEPS) / STEPS * size, size * sizeof(T));
             }
@@ -292,13 +315,14 @@ struct Backward {
 };
 
 template <class T>
-void write_channels(const Params& p, const ChannelSums<T>& sums, const ChannelRows& row, int64_t parts) {
+void write_channels(const Params& p, const ChannelSums<T>& sums, const ChannelRows& row,
+                    int64_t parts) {
     auto states = [&](const void* out, int64_t first, int64_t d_stride, int64_t n, int64_t c) {
         if (!out) return;
         for (int64_t i = 0; i < p.states * parts; ++i)
             for (int64_t d = 0; d < p.channels; ++d)
-                static_cast<T*>(const_cast<void*>(out))[d * d_stride + i / parts * n + i % parts * c] =
-                    sums.total(first + i, d);
+                static_cast<T*>(const_cast<void*>(
+                    out))[d * d_stride + i / parts * n + i % parts * c] = sums.total(first + i, d);
     };
     states(p.grad.v_A.p, row.A, p.grad.v_A.d, p.grad.v_A.n, p.grad.v_A.c);
     for (const auto& [M, first] : {std::pair{p.grad.v_B, row.B}, std::pair{p.grad.v_C, row.C}})
@@ -346,13 +370,12 @@ void backward_as(const Params& p) {
             Backward<T, X> work(p, plan, rows);
             for (int64_t unit = begin; unit < end; ++unit) {
                 const int64_t part = plan.packed == 1 ? unit % parts : 0;
-                const int64_t from = plan.packed == 1
-                                         ? unit / parts * plan.blocks + part * per_part
-                                         : unit;
-                const int64_t to = plan.packed == 1
-                                       ? unit / parts * plan.blocks +
-                                             std::min((part + 1) * per_part, plan.blocks)
-                                       : unit + 1;
+                const int64_t from =
+                    plan.packed == 1 ? unit / parts * plan.blocks + part * per_part : unit;
+                const int64_t to =
+                    plan.packed == 1
+                        ? unit / parts * plan.blocks + std::min((part + 1) * per_part, plan.blocks)
+                        : unit + 1;
                 for (int64_t index = from; index < to; ++index) {
                     const Tile<T> tile(p, plan, index);
                     work.begin(tile);
@@ -374,18 +397,18 @@ void backward_as(const Params& p) {
         });
         carry.link(p.grad.v_final_state);
     }
-    over_tiles([&](Backward<T, X>& work, const Tile<T>& tile, int64_t index, int64_t slot,
-                   Part part) {
-        if (carries)
-            std::memcpy(work.v_h, carry.of(index), carry.size * sizeof(T));
-        else
-            take_initial<T, X>(p, tile, p.grad.v_final_state, work.v_h);
-        if (shareable)
-            work.template run<true>(tile, part);
-        else
-            work.template run<false>(tile, part);
-        channels.add(tile, slot, work.sums);
-    });
+    over_tiles(
+        [&](Backward<T, X>& work, const Tile<T>& tile, int64_t index, int64_t slot, Part part) {
+            if (carries)
+                std::memcpy(work.v_h, carry.of(index), carry.size * sizeof(T));
+            else
+                take_initial<T, X>(p, tile, p.grad.v_final_state, work.v_h);
+            if (shareable)
+                work.template run<true>(tile, part);
+            else
+                work.template run<false>(tile, part);
+            channels.add(tile, slot, work.sums);
+        });
     rows.B.write(p, plan);
     rows.C.write(p, plan);
     rows.delta.write(p, plan);

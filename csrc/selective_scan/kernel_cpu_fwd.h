@@ -8,8 +8,8 @@ namespace ssno::SSNO_ISA {
 
 // Sweep `steps` steps of `Count` states; add their part of y where Output.
 template <class T, bool X, bool Output, int Count, class OperandB, class OperandC>
-SSNO_INLINE void sweep(int steps, const T* dt, const T* dt_u, T* y, const T* rate, T* h,
-                       OperandB B, OperandC C) {
+SSNO_INLINE void sweep(int steps, const T* dt, const T* dt_u, T* y, const T* rate, T* h, OperandB B,
+                       OperandC C) {
     constexpr int W = Lanes<T>::W, P = X ? 2 : 1;
     using Num = Number<T, X>;
     Num state[Count], a[Count];
@@ -66,17 +66,20 @@ void take_initial(const Params& p, const Tile<T>& tile, const States& from, T* h
 
 // The reverse, for the lanes whose chunk is `chunk`.
 template <class T, bool X>
-void give_states(const Params& p, const Tile<T>& tile, int64_t chunk, const States& to, const T* h) {
+void give_states(const Params& p, const Tile<T>& tile, int64_t chunk, const States& to,
+                 const T* h) {
     constexpr int W = Lanes<T>::W, P = X ? 2 : 1;
     if (!to.p) return;
     for (int64_t i = 0; i < p.states * P; ++i)
         for (int l = 0; l < tile.lanes; ++l)
             if (tile.chunk[l] == chunk)
-                static_cast<T*>(to.p)[tile.b[l] * to.b + tile.d[l] * to.d + i / P * to.n +
-                                      i % P * to.c] = h[i * W + l];
+                static_cast<T*>(
+                    to.p)[tile.b[l] * to.b + tile.d[l] * to.d + i / P * to.n + i % P * to.c] =
+                    h[i * W + l];
 }
 
-// Offsets of the lanes' checkpoints taken before step first + t0 of the sweep; -1 where there is none.
+// Offsets of the lanes' checkpoints taken before step first + t0 of the sweep; -1 where there is
+// none.
 template <class T>
 void checkpoint_offsets(const Params& p, const Tile<T>& tile, int64_t t0, int64_t parts,
                         int64_t* offsets) {
@@ -112,7 +115,11 @@ struct Forward {
     Buffer<T> h, dt_u, y, gate;
 
     explicit Forward(const Params& p)
-        : stage(p, STEPS), h(p.states * P * W), dt_u(STEPS * W), y(STEPS * W), gate(p.z.p ? STEPS * W : 0) {}
+        : stage(p, STEPS),
+          h(p.states * P * W),
+          dt_u(STEPS * W),
+          y(STEPS * W),
+          gate(p.z.p ? STEPS * W : 0) {}
 
     void stage_source(const Tile<T>& tile, int64_t t0, int steps, T* x) {
         stage.stage_input(tile, t0, steps);

@@ -26,11 +26,16 @@ using MaybeTensor = std::optional<Tensor>;
 
 Dtype dtype_of(const Tensor& t) {
     switch (t.scalar_type()) {
-        case ScalarType::Double: return Dtype::f64;
-        case ScalarType::Float: return Dtype::f32;
-        case ScalarType::BFloat16: return Dtype::bf16;
-        case ScalarType::Half: return Dtype::f16;
-        default: STD_TORCH_CHECK(false, "u has a dtype that selective_scan does not serve");
+        case ScalarType::Double:
+            return Dtype::f64;
+        case ScalarType::Float:
+            return Dtype::f32;
+        case ScalarType::BFloat16:
+            return Dtype::bf16;
+        case ScalarType::Half:
+            return Dtype::f16;
+        default:
+            STD_TORCH_CHECK(false, "u has a dtype that selective_scan does not serve");
     }
     return Dtype::f32;
 }
@@ -145,8 +150,8 @@ Params inputs(const Tensor& u, const Tensor& delta, const Tensor& A, const Tenso
     return p;
 }
 
-// Ask for huge pages behind a large new tensor: first touching it page by page would cost as much as
-// a third of the sweep that fills it. A hint; where it is refused nothing changes.
+// Ask for huge pages behind a large new tensor: first touching it page by page would cost as much
+// as a third of the sweep that fills it. A hint; where it is refused nothing changes.
 Tensor advised(Tensor t) {
 #if defined(__linux__)
     constexpr uintptr_t HUGE = uintptr_t(2) << 20;
@@ -197,13 +202,13 @@ TenTensors backward(Tensor v_out, MaybeTensor v_final_state, Tensor checkpoints,
     p.interval = interval;
     if (checkpoints.numel() > 0) p.checkpoints = checkpoints.data_ptr();
 
-    const Tensor nothing = empty(u, {0});
-    const MaybeTensor given[10] = {u, delta, A, B, C, D, z, delta_bias, delta_weight, initial_state};
+    const MaybeTensor given[10] = {
+        u, delta, A, B, C, D, z, delta_bias, delta_weight, initial_state};
     Tensor v[10];
     MaybeTensor wanted[10];
     for (int i = 0; i < 10; ++i) {
         const bool make = needs[i] && given[i];
-        v[i] = make ? advised(torch::stable::empty_like(*given[i])) : nothing;
+        v[i] = make ? advised(torch::stable::empty_like(*given[i])) : empty(u, {0});
         if (make) wanted[i] = v[i];
     }
     Cotangents& g = p.grad;

@@ -60,17 +60,18 @@ struct Params {
     void* checkpoints = nullptr;  // (B, ceil(L / interval) - 1, N', D) of the state's dtype
     Cotangents grad;
     int threads = 1;
-    void (*parallel)(int64_t count, const void* context, void (*body)(const void*, int64_t)) = nullptr;
+    void (*parallel)(int64_t count, const void* context,
+                     void (*body)(const void*, int64_t)) = nullptr;
 };
 
 }  // namespace ssno::selective_scan
 
 // One pair for each instruction set; the wide registers of AVX-512 serve 16 floats, its 256-bit
 // form 8, which wastes less where fewer channels share B and C.
-#define SSNO_DECLARE(isa)                                          \
-    namespace ssno::isa {                                          \
-    void selective_scan_forward(const selective_scan::Params&);    \
-    void selective_scan_backward(const selective_scan::Params&);   \
+#define SSNO_DECLARE(isa)                                        \
+    namespace ssno::isa {                                        \
+    void selective_scan_forward(const selective_scan::Params&);  \
+    void selective_scan_backward(const selective_scan::Params&); \
     }
 SSNO_DECLARE(avx512)
 SSNO_DECLARE(avx512vl)

@@ -17,8 +17,9 @@ class Zeros : public Buffer<T> {
 };
 
 // Sums over the channels of a run: rows (B or C: state and part; delta: factor) along time. Each
-// group of a segment's blocks has a part of its own, [part][batch][run][row][sweep time]; where that
-// is one part for each row of the output, and of its type and order, the output itself is used.
+// group of a segment's blocks has a part of its own, [part][batch][run][row][sweep time]; where
+// that is one part for each row of the output, and of its type and order, the output itself is
+// used.
 template <class T>
 struct RowSums {
     static constexpr int W = Lanes<T>::W;
@@ -29,8 +30,8 @@ struct RowSums {
     T* base;
     int64_t part_stride, batch_stride, run_stride, state_stride, c_stride;
 
-    RowSums(const Params& p, const Plan& plan, const Projection& output, bool wanted, int64_t states,
-            int64_t per, int64_t parts_)
+    RowSums(const Params& p, const Plan& plan, const Projection& output, bool wanted,
+            int64_t states, int64_t per, int64_t parts_)
         : out(output),
           rows(wanted ? states * per : 0),
           per_state(per),
@@ -62,9 +63,7 @@ struct RowSums {
     // part set the sum, others add to it.
     void add(const Tile<T>& tile, const Plan& plan, int64_t part, bool first, int64_t row,
              int64_t t0, int steps, const T* terms) const {
-        auto to = [&](int i) {
-            return at(part, tile.b[i], tile.run[i], row) + tile.first[i] + t0;
-        };
+        auto to = [&](int i) { return at(part, tile.b[i], tile.run[i], row) + tile.first[i] + t0; };
         int t = 0;
         if (tile.one_segment) {
             T* sum = to(0);
@@ -87,8 +86,7 @@ struct RowSums {
                 for (int i = 0; i < W; ++i) block[i] = load<T>(terms + (t + i) * W);
                 transpose<T>(block);
                 for (int i = 0; i < tile.lanes; ++i)
-                    store<T>(lane[i] + t,
-                             sets(i) ? block[i] : load<T>(lane[i] + t) + block[i]);
+                    store<T>(lane[i] + t, sets(i) ? block[i] : load<T>(lane[i] + t) + block[i]);
             }
         for (int i = 0; i < tile.lanes; ++i)
             for (int64_t s = t; s < tile.steps_of(i, t0, steps); ++s)
@@ -123,23 +121,23 @@ template <class T>
 struct ChannelSums {
     static constexpr int W = Lanes<T>::W;
     int64_t rows, slots, channels;
-    Zeros<T> sums;
+    Zeros<double> sums;
 
     ChannelSums(const Params& p, int64_t rows_, int64_t slots_)
         : rows(rows_), slots(slots_), channels(p.channels), sums(rows * slots * channels) {}
 
     // Add [row][lane] of a tile.
-    void add(const Tile<T>& tile, int64_t slot, const T* values) const {
+    void add(const Tile<T>& tile, int64_t slot, const double* values) const {
         for (int64_t row = 0; row < rows; ++row) {
-            T* to = sums + (slot * rows + row) * channels;
+            double* to = sums + (slot * rows + row) * channels;
             for (int i = 0; i < tile.lanes; ++i) to[tile.d[i]] += values[row * W + i];
         }
     }
 
     T total(int64_t row, int64_t d) const {
-        T s = 0;
+        double s = 0;
         for (int64_t slot = 0; slot < slots; ++slot) s += sums[(slot * rows + row) * channels + d];
-        return s;
+        return static_cast<T>(s);
     }
 };
 

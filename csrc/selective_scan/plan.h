@@ -2,9 +2,9 @@
 // How the rows (batch, channel, chunk of time) of a scan are laid on lanes and threads.
 //
 // A segment is the channels of one run that read the same B and C, over one chunk of one batch
-// entry. Lanes are channels of one segment where a run is wider than half a vector (B and C are then
-// scalars for all lanes), else several whole segments are packed into one tile of lanes. Time is
-// cut into chunks only where batch and channels fill neither lanes nor threads.
+// entry. Lanes are channels of one segment where a run is wider than half a vector (B and C are
+// then scalars for all lanes), else several whole segments are packed into one tile of lanes. Time
+// is cut into chunks only where batch and channels fill neither lanes nor threads.
 #pragma once
 
 #include <algorithm>
@@ -17,16 +17,18 @@ namespace ssno::SSNO_ISA {
 
 using namespace ssno::selective_scan;
 
-constexpr int STEPS = 64;         // steps that are staged in cache together
+constexpr int STEPS = 64;            // steps that are staged in cache together
 constexpr int64_t MIN_CHUNK = 1024;  // a shorter chunk costs more in its carry than it gains
 
 struct Plan {
-    int64_t runs = 0, per_run = 1;    // runs a batch entry has, channels a run has
-    int64_t blocks = 1, packed = 1;   // tiles a segment has, segments a tile has; one of them is 1
-    int64_t chunks = 0, chunk = 0;    // chunks of time, steps of each but the last
+    int64_t runs = 0, per_run = 1;   // runs a batch entry has, channels a run has
+    int64_t blocks = 1, packed = 1;  // tiles a segment has, segments a tile has; one of them is 1
+    int64_t chunks = 0, chunk = 0;   // chunks of time, steps of each but the last
     int64_t segments = 0, tiles = 0;
 
-    int64_t segment(int64_t b, int64_t run, int64_t c) const { return (b * runs + run) * chunks + c; }
+    int64_t segment(int64_t b, int64_t run, int64_t c) const {
+        return (b * runs + run) * chunks + c;
+    }
 };
 
 inline int64_t channels_per_run(const Params& p) {
@@ -48,7 +50,8 @@ inline Plan make_plan(const Params& p, int64_t lanes) {
     int64_t chunks = 1;
     if (shared) {
         const int64_t tiles = rows * plan.blocks;
-        while (chunks < most && tiles * chunks < 4 * p.threads && tiles * chunks % p.threads) ++chunks;
+        while (chunks < most && tiles * chunks < 4 * p.threads && tiles * chunks % p.threads)
+            ++chunks;
     } else {
         chunks = std::clamp<int64_t>(plan.packed * p.threads / rows, 1, most);
     }

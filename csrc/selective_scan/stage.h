@@ -51,7 +51,8 @@ struct Operand {
     }
 };
 
-// What every sweep over a tile needs: its rates, its constant B and C, and room for staged operands.
+// What every sweep over a tile needs: its rates, its constant B and C, and room for staged
+// operands.
 template <class T, bool X>
 struct Stage {
     static constexpr int W = Lanes<T>::W, P = X ? 2 : 1;
@@ -132,8 +133,8 @@ struct Stage {
     // The factor r of a low-rank delta, to `row`
     template <bool Shared>
     void stage_factor(const Tile<T>& tile, int64_t r, int64_t t0, int steps) {
-        gather_common<T, Shared>(p, tile, p.delta, [&](int) { return r; }, t0, steps,
-                                 static_cast<T*>(row));
+        gather_common<T, Shared>(
+            p, tile, p.delta, [&](int) { return r; }, t0, steps, static_cast<T*>(row));
     }
     template <bool Shared>
     Vec<T> factor(int t) const {
@@ -154,8 +155,8 @@ struct Stage {
 
     // B or C of states n .. n + count - 1
     template <bool Shared>
-    Operand<T, Shared, X> stage(const Tile<T>& tile, const Projection& M, const T* constant, T* room,
-                                int64_t n, int count, int64_t t0, int steps) {
+    Operand<T, Shared, X> stage(const Tile<T>& tile, const Projection& M, const T* constant,
+                                T* room, int64_t n, int count, int64_t t0, int steps) {
         if (M.constant) return {constant + n * P * W, P * W, W, 0};
         const int64_t per_group = p.channels / M.groups;
         if constexpr (Shared)
@@ -173,8 +174,9 @@ struct Stage {
             const Activation a{static_cast<char*>(const_cast<void*>(M.p)) +
                                    (n + i / P) * bytes(M.n) + i % P * bytes(M.c),
                                M.b, M.g, M.t};
-            gather_common<T, Shared>(p, tile, a, [&](int l) { return tile.d[l] / per_group; }, t0,
-                                     steps, room + i * STEPS * step);
+            gather_common<T, Shared>(
+                p, tile, a, [&](int l) { return tile.d[l] / per_group; }, t0, steps,
+                room + i * STEPS * step);
         }
         return {room, P * STEPS * step, STEPS * step, step};
     }

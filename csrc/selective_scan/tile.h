@@ -15,12 +15,12 @@ template <class T>
 struct Tile {
     static constexpr int W = Lanes<T>::W;
     int64_t b[W], d[W], run[W], chunk[W];
-    int64_t first[W];    // the chunk's first step
-    int64_t count[W];    // its steps; 0 for an idle lane, which repeats the addresses of lane 0
-    int64_t longest;     // largest count
-    int lanes;           // lanes that are not idle; they come first
-    bool one_segment;    // all lanes read the same B and C
-    bool even;           // all lanes but idle ones have the same count
+    int64_t first[W];  // the chunk's first step
+    int64_t count[W];  // its steps; 0 for an idle lane, which repeats the addresses of lane 0
+    int64_t longest;   // largest count
+    int lanes;         // lanes that are not idle; they come first
+    bool one_segment;  // all lanes read the same B and C
+    bool even;         // all lanes but idle ones have the same count
 
     Tile(const Params& p, const Plan& plan, int64_t index) {
         lanes = 0;
@@ -50,7 +50,8 @@ struct Tile {
         }
     }
 
-    // Steps of lane i within [t0, t0 + steps); those of lane 0 for an idle lane, to be safe to read.
+    // Steps of lane i within [t0, t0 + steps); those of lane 0 for an idle lane, to be safe to
+    // read.
     int64_t steps_of(int i, int64_t t0, int64_t steps) const {
         return std::clamp<int64_t>((i < lanes ? count[i] : count[0]) - t0, 0, steps);
     }
@@ -77,11 +78,13 @@ void gather_rows(const S* const* rows, int64_t stride, const int64_t* left, int 
             const int64_t at = stride == 1 ? t : -(t + W - 1);
             for (int i = 0; i < W; ++i) block[i] = load_as<T, S>(rows[i] + at);
             transpose<T>(block);
-            for (int i = 0; i < W; ++i) store<T>(x + (t + (stride == 1 ? i : W - 1 - i)) * W, block[i]);
+            for (int i = 0; i < W; ++i)
+                store<T>(x + (t + (stride == 1 ? i : W - 1 - i)) * W, block[i]);
         }
     }
     for (; t < steps; ++t)
-        for (int i = 0; i < W; ++i) x[t * W + i] = t < left[i] ? T(widen(rows[i][t * stride])) : T(0);
+        for (int i = 0; i < W; ++i)
+            x[t * W + i] = t < left[i] ? T(widen(rows[i][t * stride])) : T(0);
 }
 
 // The reverse: rows from x[step][lane], each only as far as it goes.
@@ -157,7 +160,8 @@ void gather(const Params& p, const Tile<T>& tile, const Activation& a, int64_t t
         using S = decltype(s);
         S* rows[Lanes<T>::W];
         int64_t left[Lanes<T>::W];
-        locate_rows(tile, a.p, a.b, a.d, a.t, t0, steps, [&](int i) { return tile.d[i]; }, rows, left);
+        locate_rows(
+            tile, a.p, a.b, a.d, a.t, t0, steps, [&](int i) { return tile.d[i]; }, rows, left);
         gather_rows<T, S>(rows, a.t, left, steps, x);
         if (t0 + ahead < 0 || t0 + ahead + STEPS > tile.longest) return;
         for (S*& row : rows) row += ahead * a.t;
@@ -172,7 +176,8 @@ void scatter(const Params& p, const Tile<T>& tile, const Activation& a, int64_t 
         using S = decltype(s);
         S* rows[Lanes<T>::W];
         int64_t left[Lanes<T>::W];
-        locate_rows(tile, a.p, a.b, a.d, a.t, t0, steps, [&](int i) { return tile.d[i]; }, rows, left);
+        locate_rows(
+            tile, a.p, a.b, a.d, a.t, t0, steps, [&](int i) { return tile.d[i]; }, rows, left);
         scatter_rows<T, S>(rows, a.t, left, tile.lanes, steps, x);
     });
 }

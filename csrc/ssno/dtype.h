@@ -108,7 +108,8 @@ SSNO_INLINE void store_as(S* p, Vec<T> v) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
                             _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 #elif defined(SSNO_F16C) && SSNO_VECTOR_BYTES == 32
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
+                         _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
 #else
         for (int i = 0; i < Lanes<T>::W; ++i) narrow(v[i], p[i]);
 #endif

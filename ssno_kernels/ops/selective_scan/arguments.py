@@ -38,7 +38,7 @@ def state_dtype(activation: torch.dtype) -> torch.dtype:
 def check(
     u, delta, A, B, C, D, z, delta_bias, delta_weight, initial_state, delta_softplus, reverse
 ) -> Arguments:
-    """Raise for arguments that do not fit together; name the argument, what came, what would serve."""
+    """Raise for arguments that do not fit; say which, what came and what would serve."""
     given = Arguments(
         u, delta, A, B, C, D, z, delta_bias, delta_weight, initial_state, delta_softplus, reverse
     )

@@ -8,6 +8,9 @@ end there, so 5 rounds of elementwise operations replace 32 steps. Chunks follow
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import repeat
+
 import torch
 from torch import Tensor
 from torch.nn.functional import silu, softplus
@@ -44,29 +47,28 @@ def scan(
     else:
         h = initial_state
 
-    def window(M: Tensor, first: int, last: int) -> Tensor:
-        """B or C over a chunk, as (B or 1, D, N, T or 1)."""
-        variable = M.dim() >= 4
-        if variable:
-            M = M[:, :, :, first:last].to(real)
-        if is_complex:
-            M = torch.complex(M[..., 0], M[..., 1])
-        if not variable:
-            return M[None, :, :, None]
+    def chunks(M: Tensor) -> Iterable[Tensor]:
+        """B or C chunk after chunk, as (B or 1, D, N, T or 1)."""
+        if M.dim() < 4:
+            constant = torch.complex(M[..., 0], M[..., 1]) if is_complex else M
+            return repeat(constant[None, :, :, None])
+        return (window(piece.to(real)) for piece in M.split(CHUNK, 3))
+
+    def window(M: Tensor) -> Tensor:
+        M = torch.complex(M[..., 0], M[..., 1]) if is_complex else M
         return M.repeat_interleave(u.shape[1] // M.shape[1], dim=1)
 
     if reverse:
         x, step = x.flip(-1), step.flip(-1)
         B, C = (M.flip(3) if M.dim() >= 4 else M for M in (B, C))
     ys = []
-    for first in range(0, u.shape[2], CHUNK):
-        last = min(first + CHUNK, u.shape[2])
-        dt = step[:, :, None, first:last]
+    # split, not sliced: the gradient of a slice is as long as the whole sequence
+    x_chunks, dt_chunks = (v[:, :, None].split(CHUNK, -1) for v in (x, step))
+    for x_k, dt, B_k, C_k in zip(x_chunks, dt_chunks, chunks(B), chunks(C), strict=False):
         a = torch.exp(dt * A[:, :, None])
-        b = dt * x[:, :, None, first:last] * window(B, first, last)
-        states = _scan_chunk(a, b, h)
+        states = _scan_chunk(a, dt * x_k * B_k, h)
         h = states[..., -1]
-        y = (window(C, first, last) * states).sum(2)
+        y = (C_k * states).sum(2)
         ys.append(2 * y.real if is_complex else y)
     y = torch.cat(ys, dim=-1)
     if D is not None:
