@@ -40,51 +40,33 @@ SSNO_INLINE Vec<T> exp2_fraction(Vec<T> f) {
     }
 }
 
-#if defined(SSNO_AVX512) && SSNO_VECTOR_BYTES == 64
-// 2^x = 2^floor(n) 2^(n - floor(n)) 2^f with n the nearest multiple of 1/32. The 32 values of the
-// middle factor stand in two registers, and a quadratic does for the last, which leaves four
-// operations for the multiply-add units, where the sweep is bound, instead of six.
-SSNO_INLINE Vec<float> exp2_by_table(Vec<float> x) {
-    alignas(64) static constexpr float POWERS[32] = {
-        1.0f,        1.0218972f,  1.04427373f, 1.06714046f, 1.09050775f, 1.1143868f,  1.13878858f,
-        1.1637249f,  1.18920708f, 1.21524739f, 1.24185777f, 1.26905096f, 1.29683959f, 1.32523668f,
-        1.35425556f, 1.38390994f, 1.41421354f, 1.44518077f, 1.47682619f, 1.50916445f, 1.54221082f,
-        1.5759809f,  1.61049032f, 1.64575553f, 1.68179286f, 1.71861935f, 1.75625217f, 1.79470909f,
-        1.8340081f,  1.87416768f, 1.91520655f, 1.95714414f,
-    };
-    constexpr int TO_32NDS = 5 << 4 | _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
-    constexpr float ROUND_TO_32ND = ROUND_TO_INTEGER<float> / 32;  // leaves 32 n in the lowest bits
-    x = _mm512_max_ps(splat<float>(-200.0f), x);
-    const Vec<float> n = _mm512_roundscale_ps(x, TO_32NDS);  // a reduction would take twice as long
-    const Vec<float> f = x - n;
-    const Vec<float> power = _mm512_permutex2var_ps(
-        load<float>(POWERS), (__m512i)bits<float>(x + ROUND_TO_32ND), load<float>(POWERS + 16));
-    const Vec<float> r = (f * 0.24022649738f + 0.69315732978f) * f;
-    return _mm512_scalef_ps(r * power + power, n);
-}
+#if defined(SSNO_AVX512)
+constexpr int TO_NEAREST = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+#if SSNO_VECTOR_BYTES == 64
+SSNO_INLINE Vec<float> round(Vec<float> x) { return _mm512_roundscale_ps(x, TO_NEAREST); }
+SSNO_INLINE Vec<double> round(Vec<double> x) { return _mm512_roundscale_pd(x, TO_NEAREST); }
+SSNO_INLINE Vec<float> at_least(Vec<float> low, Vec<float> x) { return _mm512_max_ps(low, x); }
+SSNO_INLINE Vec<double> at_least(Vec<double> low, Vec<double> x) { return _mm512_max_pd(low, x); }
+SSNO_INLINE Vec<float> scale2(Vec<float> p, Vec<float> n) { return _mm512_scalef_ps(p, n); }
+SSNO_INLINE Vec<double> scale2(Vec<double> p, Vec<double> n) { return _mm512_scalef_pd(p, n); }
+#else
+SSNO_INLINE Vec<float> round(Vec<float> x) { return _mm256_roundscale_ps(x, TO_NEAREST); }
+SSNO_INLINE Vec<double> round(Vec<double> x) { return _mm256_roundscale_pd(x, TO_NEAREST); }
+SSNO_INLINE Vec<float> at_least(Vec<float> low, Vec<float> x) { return _mm256_max_ps(low, x); }
+SSNO_INLINE Vec<double> at_least(Vec<double> low, Vec<double> x) { return _mm256_max_pd(low, x); }
+SSNO_INLINE Vec<float> scale2(Vec<float> p, Vec<float> n) { return _mm256_scalef_ps(p, n); }
+SSNO_INLINE Vec<double> scale2(Vec<double> p, Vec<double> n) { return _mm256_scalef_pd(p, n); }
+#endif
 #endif
 
 // 2^x, within 2 ulp; 0 below the smallest normal number, infinity above the largest.
 template <class T>
 SSNO_INLINE Vec<T> exp2(Vec<T> x) {
-#if defined(SSNO_AVX512) && SSNO_VECTOR_BYTES == 64
-    if constexpr (sizeof(T) == 4) {
-        return exp2_by_table(x);
-    } else {
-        const __m512d f = _mm512_reduce_pd(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-        const __m512d n = _mm512_roundscale_pd(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-        return _mm512_scalef_pd(exp2_fraction<T>(f) * f + 1.0, n);
-    }
-#elif defined(SSNO_AVX512) && SSNO_VECTOR_BYTES == 32
-    if constexpr (sizeof(T) == 4) {
-        const __m256 f = _mm256_reduce_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-        const __m256 n = _mm256_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-        return _mm256_scalef_ps(exp2_fraction<T>(f) * f + 1.0f, n);
-    } else {
-        const __m256d f = _mm256_reduce_pd(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-        const __m256d n = _mm256_roundscale_pd(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-        return _mm256_scalef_pd(exp2_fraction<T>(f) * f + 1.0, n);
-    }
+#if defined(SSNO_AVX512)
+    const T low = sizeof(T) == 8 ? T(-1100) : T(-160);
+    x = at_least(splat<T>(low), x);  // -infinity would come out as NaN; NaN passes
+    const Vec<T> n = round(x), f = x - n;
+    return scale2(exp2_fraction<T>(f) * f + T(1), n);
 #else
     constexpr int BIAS = sizeof(T) == 8 ? 1023 : 127;
     const T low = -BIAS, high = BIAS + 1;
