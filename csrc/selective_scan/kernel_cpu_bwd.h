@@ -135,24 +135,27 @@ struct Backward {
     template <bool Shared, int Count>
     void recompute(int steps, int64_t n, Operand<T, Shared, X> B, Operand<T, Shared, X> C,
                    bool with_y) {
+        // in locals, so that the stores below are known not to change them
+        const T *const dts = stage.dt, *const dts_u = dt_u;
+        T *const ys = y, *const before = past, *const as = decays;
         Num state[Count], rate[Count];
         for (int k = 0; k < Count; ++k) {
             state[k] = Num::load(h + (n + k) * P * W, W);
             rate[k] = Num::load(stage.rate + (n + k) * P * W, W);
         }
         for (int t = 0; t < steps; ++t) {
-            const Vec<T> dt = load<T>(stage.dt + t * W), du = load<T>(dt_u + t * W);
-            Vec<T> sum = load<T>(y + t * W);
+            const Vec<T> dt = load<T>(dts + t * W), du = load<T>(dts_u + t * W);
+            Vec<T> sum = load<T>(ys + t * W);
 #pragma GCC unroll 8
             for (int k = 0; k < Count; ++k) {
-                T* to = past + (k * P * (STEPS + 1) + t) * W;
+                T* to = before + (k * P * (STEPS + 1) + t) * W;
                 state[k].store(to, (STEPS + 1) * W);
                 const Num a = decay(dt, rate[k]);
-                a.store(decays + (k * P * STEPS + t) * W, STEPS * W);
+                a.store(as + (k * P * STEPS + t) * W, STEPS * W);
                 state[k] = advance(a, state[k], du, B.at(k, t));
                 if (with_y) sum += observe(C.at(k, t), state[k]);
             }
-            if (with_y) store<T>(y + t * W, sum);
+            if (with_y) store<T>(ys + t * W, sum);
         }
         for (int k = 0; k < Count; ++k)
             state[k].store(past + (k * P * (STEPS + 1) + steps) * W, (STEPS + 1) * W);
@@ -161,32 +164,35 @@ struct Backward {
     // (S6) to (S9) back through the steps that `recompute` went
     template <bool Shared, int Count>
     void reverse(int steps, int64_t n, Operand<T, Shared, X> B, Operand<T, Shared, X> C) {
+        const T *const dts = stage.dt, *const dts_u = dt_u, *const v_ys = v_y;
+        const T *const states = past, *const as = decays;
+        T *const v_dts = v_dt, *const v_dts_u = v_dt_u, *const to_B = terms_B, *const to_C = terms_C;
         Num v[Count], rate[Count], v_A[Count], after[Count];
         for (int k = 0; k < Count; ++k) {
             v[k] = Num::load(v_h + (n + k) * P * W, W);
             rate[k] = Num::load(A + (n + k) * P * W, W);
             v_A[k] = Num{};
-            after[k] = Num::load(past + (k * P * (STEPS + 1) + steps) * W, (STEPS + 1) * W);
+            after[k] = Num::load(states + (k * P * (STEPS + 1) + steps) * W, (STEPS + 1) * W);
         }
         for (int t = steps - 1; t >= 0; --t) {
-            const Vec<T> dt = load<T>(stage.dt + t * W), du = load<T>(dt_u + t * W);
-            const Vec<T> cotangent = load<T>(v_y + t * W);
-            Vec<T> to_dt = load<T>(v_dt + t * W), to_du = load<T>(v_dt_u + t * W);
+            const Vec<T> dt = load<T>(dts + t * W), du = load<T>(dts_u + t * W);
+            const Vec<T> cotangent = load<T>(v_ys + t * W);
+            Vec<T> to_dt = load<T>(v_dts + t * W), to_du = load<T>(v_dts_u + t * W);
 #pragma GCC unroll 8
             for (int k = 0; k < Count; ++k) {
                 const int64_t at = (k * P * STEPS + t) * W;
-                const Num before = Num::load(past + (k * P * (STEPS + 1) + t) * W, (STEPS + 1) * W);
-                const Num a = Num::load(decays + at, STEPS * W);
-                observe_vjp(after[k], cotangent).store(terms_C + at, STEPS * W);  // (S7)
+                const Num before = Num::load(states + (k * P * (STEPS + 1) + t) * W, (STEPS + 1) * W);
+                const Num a = Num::load(as + at, STEPS * W);
+                observe_vjp(after[k], cotangent).store(to_C + at, STEPS * W);  // (S7)
                 const auto r = advance_vjp(a, before, cotangent, B.at(k, t), C.at(k, t), v[k]);
-                scale(du, r.v_state).store(terms_B + at, STEPS * W);  // (S7)
+                scale(du, r.v_state).store(to_B + at, STEPS * W);  // (S7)
                 v_A[k] = scale_add(dt, r.w, v_A[k]);
                 to_dt += dot(rate[k], r.w);
                 to_du += r.v_dt_u;
                 after[k] = before;
             }
-            store<T>(v_dt + t * W, to_dt);
-            store<T>(v_dt_u + t * W, to_du);
+            store<T>(v_dts + t * W, to_dt);
+            store<T>(v_dts_u + t * W, to_du);
         }
         for (int k = 0; k < Count; ++k) {
             v[k].store(v_h + (n + k) * P * W, W);
