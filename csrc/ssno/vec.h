@@ -109,7 +109,8 @@ SSNO_INLINE void add_rows(Vec<T> (&r)[Lanes<T>::W]) {
 #pragma GCC unroll 16
         for (int i = 0; i < Lanes<T>::W; ++i)
             if (!(i & (Done | Bit)))
-                r[i] = exchange<T, Bit, 0>(r[i], r[i + Bit]) + exchange<T, Bit, 1>(r[i], r[i + Bit]);
+                r[i] =
+                    exchange<T, Bit, 0>(r[i], r[i + Bit]) + exchange<T, Bit, 1>(r[i], r[i + Bit]);
 }
 
 // r[i] holds row i; afterwards it holds column i.
