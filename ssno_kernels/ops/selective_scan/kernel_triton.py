@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: MIT
+"""Triton backend of `selective_scan`: plans and launches its kernels.
+
+A program is one warp that sweeps one block of channels. Where batch and channels do not fill the
+device, the sequence is cut into chunks: one kernel finds the affine map of each chunk, one
+composes the maps to the state that enters each chunk, and the scan then runs on all chunks at once.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import torch
+import triton
+from torch import Tensor
+
+from .kernel_triton_fwd import carry_kernel, chunk_end_kernel, selective_scan_fwd_kernel
+from .kernel_triton_steps import Flags, Inputs, Sizes, Strides
+
+FORCED_CHUNK: int | None = None  # tests set it to cut short sequences
+
+
+@cache
+def _processors(device: torch.device) -> int:
+    """How many multiprocessors a device has; the interpreter runs one program after the other."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).multi_processor_count
+    return 64 if device.type == "xpu" else 1
+
+
+def _flags(u, A, B, C, weight, softplus, reverse, elements, steps) -> Flags:
+    """`elements` states are held by one thread; the blocks follow from N and D alone."""
+    states, is_complex = A.shape[1], A.dim() == 3
+    block_n = min(8 if is_complex else 16, triton.next_power_of_2(states))
+    per_group = u.shape[1] // _groups(B, C)
+    block_d = min(32 * elements // block_n, 128, triton.next_power_of_2(per_group))
+    rank = 0 if weight is None else weight.shape[1]
+    constant_B, constant_C = (M.dim() - is_complex == 2 for M in (B, C))
+    return Flags(
+        states, block_n, max(block_d // (1 + is_complex), 1), steps, is_complex,
+        constant_B, constant_C, rank, softplus, reverse,
+    )  # fmt: skip
+
+
+def _groups(B: Tensor, C: Tensor) -> int:
+    """Groups of channels that share their rows of both B and C."""
+    return math.lcm(*(M.shape[1] if M.dim() >= 4 else 1 for M in (B, C)))
+
+
+def _sizes(u, B, C, F: Flags, interval: int, enough: int, wanted: int) -> Sizes:
+    """Cut L into chunks if fewer than `enough` programs per multiprocessor would run."""
+    batch, channels, length = u.shape
+    groups = _groups(B, C)
+    blocks = triton.cdiv(channels // groups, F.block_d)
+    programs = max(batch * groups * blocks, 1)
+    processors = _processors(u.device)
+    chunks = 1 if programs >= enough * processors else wanted * processors // programs
+    chunk = triton.cdiv(triton.cdiv(length, max(chunks, 1)), interval) * interval
+    chunk = FORCED_CHUNK or chunk
+    share = [groups // (M.shape[1] if M.dim() >= 4 else 1) for M in (B, C)]
+    return Sizes(
+        channels, length, chunk, triton.cdiv(length, chunk), interval, groups, blocks, *share
+    )
+
+
+def _planes(x: Tensor, is_complex: bool) -> Tensor:
+    """A parameter (D, N[, 2]) as contiguous planes ([2,] D, N)."""
+    return (x.movedim(-1, 0) if is_complex else x).contiguous()
+
+
+def _state_strides(x: Tensor | None, is_complex: bool) -> tuple[int, ...]:
+    """Strides (chunk, B, D, N, imaginary part) of a state ([chunks,] B, D, N[, 2])."""
+    if x is None:
+        return (0, 0, 0, 0, 0)
+    strides = x.stride() if x.dim() - is_complex == 4 else (0, *x.stride())
+    return strides if is_complex else (*strides, 0)
+
+
+def _projection_strides(M: Tensor) -> tuple[int, ...]:
+    """Strides (B, G, N, L, imaginary part) of B or C."""
+    if M.dim() < 4:
+        return (0, 0, 0, 0, 0)
+    return M.stride() if M.dim() == 5 else (*M.stride(), 0)
+
+
+def _optional_strides(x: Tensor | None) -> tuple[int, ...]:
+    return (0, 0, 0) if x is None else x.stride()
+
+
+def _dense(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.contiguous()
+
+
+def _inputs(u, delta, A, B, C, D, z, bias, weight, state, F: Flags) -> tuple[Inputs, Strides]:
+    strides = Strides(
+        u.stride(), delta.stride(), _projection_strides(B), _projection_strides(C),
+        _optional_strides(z), _state_strides(state, F.is_complex),
+    )  # fmt: skip
+    A = _planes(A, F.is_complex)
+    B = _planes(B, F.is_complex) if F.constant_B else B
+    C = _planes(C, F.is_complex) if F.constant_C else C
+    weight = None if weight is None else weight.t().contiguous()
+    return Inputs(u, delta, A, B, C, _dense(D), z, _dense(bias), weight, state), strides
+
+
+def _carry(ends, decays, state, F: Flags, first: int, step: int) -> None:
+    """Put the states that enter the chunks in the place of `ends`."""
+    count = ends[0].numel() // (1 + F.is_complex)
+    carry_kernel[(triton.cdiv(count, 128),)](
+        ends, decays, state, _state_strides(state, F.is_complex), count, ends.shape[2],
+        ends.shape[0], first, step, F.states, F.is_complex, 128, num_warps=4,
+    )  # fmt: skip
+
+
+def selective_scan_fwd_triton(
+    u, delta, A, B, C, D, z, bias, weight, initial_state, softplus, reverse, want_state, interval
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(out, final_state, checkpoints); see `function`."""
+    batch, channels, length = u.shape
+    out = torch.empty_like(u)
+    final = A.new_empty(batch, *A.shape) if want_state else None
+    checkpoints = None
+    if interval:
+        saved = triton.cdiv(length, interval) - 1
+        checkpoints = A.new_empty(batch, saved, A[0].numel(), channels)
+    results = out, *(A.new_empty(0) if x is None else x for x in (final, checkpoints))
+    if batch == 0:
+        return results
+    F = _flags(u, A, B, C, weight, softplus, reverse, elements=8, steps=8)
+    S = _sizes(u, B, C, F, interval or 64, enough=2, wanted=8)
+    X, strides = _inputs(u, delta, A, B, C, D, z, bias, weight, initial_state, F)
+    partial = A.new_empty(u.shape) if F.states > F.block_n else None
+    grid = (batch * S.chunks * S.groups * S.blocks,)
+    if S.chunks > 1:
+        ends, decays = (A.new_empty(S.chunks, batch, *A.shape) for _ in range(2))
+        ends_strides = _state_strides(ends, F.is_complex)
+        chunk_end_kernel[grid](ends, decays, ends_strides, X, strides, S, F, num_warps=1)
+        _carry(ends, decays, initial_state, F, 0, 1)
+        X, strides = X._replace(state=ends), strides._replace(state=ends_strides)
+    selective_scan_fwd_kernel[grid](
+        out, out.stride(), partial, _optional_strides(partial), final,
+        _state_strides(final, F.is_complex), checkpoints, X, strides, S, F, num_warps=1,
+    )  # fmt: skip
+    return results

@@ -1,0 +1,386 @@
+# SPDX-License-Identifier: MIT
+"""What the Triton kernels of `selective_scan` share: scalar maths, tiles, one step of the scan.
+
+Complex numbers are pairs (re, im); for a real A the second of each pair is never looked at. A is
+scaled once, real part by log2 e and imaginary part by 1 / (2 pi), so that exp(dt A) is an exp2 and
+the cosine and sine of a number of turns.
+
+A program is one warp. Its states are a tile [BLOCK_D, BLOCK_N] whose layout follows from the
+contiguous load of A: a thread holds four neighbouring states of several channels, so that sums
+over states are mostly, and sums over channels partly, inside a thread. What is the same for all
+states is computed once, on tiles [BLOCK_D, T] of T steps; `columns` hands their steps out.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+LOG2E = tl.constexpr(1.4426950408889634)
+LN2 = tl.constexpr(0.6931471805599453)
+TURN = tl.constexpr(6.283185307179586)
+INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") == "1"
+PTX = tl.constexpr(not INTERPRETED and torch.version.hip is None and not torch.xpu.is_available())
+
+# The interpreter patches the whole of triton.language anew at every call of a jitted function,
+# which costs more than what these small functions do; it calls plain functions just as well.
+inline = (lambda function: function) if INTERPRETED else triton.jit
+
+
+class Flags(NamedTuple):
+    """What a kernel is compiled for."""
+
+    states: int
+    block_n: int
+    block_d: int
+    steps: int
+    is_complex: bool
+    constant_B: bool
+    constant_C: bool
+    rank: int
+    softplus: bool
+    reverse: bool
+
+
+class Inputs(NamedTuple):
+    """Canonical arguments, but for A and constant B, C in planes ([2,] D, N) and weight (R, D)."""
+
+    u: Tensor
+    delta: Tensor
+    A: Tensor
+    B: Tensor
+    C: Tensor
+    D: Tensor | None
+    z: Tensor | None
+    bias: Tensor | None
+    weight: Tensor | None
+    state: Tensor | None  # that enters the chunks or, where there is one chunk, the sequence
+
+
+class Strides(NamedTuple):
+    """Of (B, D, L) tensors; of B and C (B, G, N, L, im); of the state (chunk, B, D, N, im)."""
+
+    u: tuple
+    delta: tuple
+    B: tuple
+    C: tuple
+    z: tuple
+    state: tuple
+
+
+class Sizes(NamedTuple):
+    """What a kernel is launched for; blocks counts the channel blocks of one group."""
+
+    channels: int
+    length: int
+    chunk: int
+    chunks: int
+    interval: int
+    groups: int
+    blocks: int
+    share_B: int  # groups of channels to a group of B
+    share_C: int
+
+
+@inline
+def exp2(x):
+    if PTX and x.dtype == tl.float32:  # tl.exp2 spends three more instructions on denormals
+        return tl.inline_asm_elementwise(
+            "ex2.approx.ftz.f32 $0, $1;", "=r,r", [x], dtype=tl.float32, is_pure=True, pack=1
+        )
+    else:
+        return tl.exp2(x)
+
+
+@inline
+def sigmoid(x):
+    return 1 / (1 + exp2(-LOG2E * x))
+
+
+@inline
+def softplus(s):
+    """log(1 + exp(s)), linear above 20, and its derivative, to a few ulp for every s."""
+    p = exp2(-LOG2E * tl.abs(s))
+    if s.dtype == tl.float64:
+        w = 1 + p
+        log1p = tl.where(w == 1, p, tl.log(w) * p / (w - 1))  # exact where w is rounded
+    else:  # 2 artanh(r) as its series; r <= 1/3
+        r = p / (2 + p)
+        q = r * r
+        series = q * (1 / 13) + 1 / 11
+        series = series * q + 1 / 9
+        series = series * q + 1 / 7
+        series = series * q + 1 / 5
+        series = series * q + 1 / 3
+        log1p = 2 * (r + r * q * series)
+    slope = tl.where(s >= 0, 1.0, p) / (1 + p)
+    return tl.where(s > 20, s, tl.maximum(s, 0.0) + log1p), tl.where(s > 20, 1.0, slope)
+
+
+@inline
+def cos_sin(x):
+    """Cosine and sine of x turns."""
+    if x.dtype == tl.float64:
+        r = (x - tl.floor(x + 0.5)) * TURN
+        return tl.cos(r), tl.sin(r)
+    else:
+        quarters = tl.floor(4 * x + 0.5)
+        r = (x - 0.25 * quarters) * TURN  # the difference is exact and at most 1/8
+        q = r * r
+        s = q * (1 / 362880) - 1 / 5040
+        s = s * q + 1 / 120
+        s = s * q - 1 / 6
+        s = r + r * q * s
+        c = q * (1 / 40320) - 1 / 720
+        c = c * q + 1 / 24
+        c = c * q - 0.5
+        c = c * q + 1
+        i = quarters.to(tl.int32)
+        odd = (i & 1) == 1
+        cosine = tl.where(odd, s, c)
+        sine = tl.where(odd, c, s)
+        return tl.where(((i + 1) & 2) == 2, -cosine, cosine), tl.where((i & 2) == 2, -sine, sine)
+
+
+@inline
+def decay(A_r, A_i, dt, is_complex: tl.constexpr):
+    """exp(dt A) of the scaled A."""
+    r = exp2(A_r * dt)
+    if is_complex:
+        c, s = cos_sin(A_i * dt)
+        return r * c, r * s
+    else:
+        return r, r
+
+
+@inline
+def multiply(x_r, x_i, y_r, y_i, is_complex: tl.constexpr):
+    """x y"""
+    if is_complex:
+        return x_r * y_r - x_i * y_i, x_r * y_i + x_i * y_r
+    else:
+        return x_r * y_r, y_i
+
+
+@inline
+def multiply_conj(x_r, x_i, y_r, y_i, is_complex: tl.constexpr):
+    """conj(x) y"""
+    if is_complex:
+        return x_r * y_r + x_i * y_i, x_r * y_i - x_i * y_r
+    else:
+        return x_r * y_r, y_i
+
+
+@inline
+def columns(x):
+    """The columns of a tile [rows, T], T a power of two above 1, as a tuple of T vectors."""
+    if x.shape[1] == 2:
+        return tl.split(x)
+    else:
+        even, odd = tl.split(tl.reshape(x, [x.shape[0], x.shape[1] // 2, 2]))
+        return interleave(columns(even), columns(odd))
+
+
+@inline
+def interleave(even, odd):
+    merged = ()
+    for i in tl.static_range(len(even)):
+        merged = merged + (even[i], odd[i])  # noqa: RUF005
+    return merged
+
+
+@inline
+def with_column(tile, k: tl.constexpr, column):
+    """The tile with column k replaced."""
+    return tl.where(tl.arange(0, tile.shape[1])[None, :] == k, column[:, None], tile)
+
+
+@inline
+def load(pointers, mask, dtype: tl.constexpr):
+    """A tile in the state's dtype, 0 where masked."""
+    # converted before it is selected: so the conversion stays where each element is held once
+    return tl.where(mask, tl.load(pointers, mask=mask, other=0.0).to(dtype), 0.0)
+
+
+@inline
+def channels_of(group, block, sizes, F: tl.constexpr):
+    """The channels of a block, and which of them exist."""
+    per_group = sizes.channels // sizes.groups
+    d = block * F.block_d + tl.arange(0, F.block_d)
+    return (group * per_group + d).to(tl.int64), d < per_group
+
+
+@inline
+def states_of(n0, F: tl.constexpr):
+    """The states of a block, and which of them exist."""
+    n = n0 + tl.arange(0, F.block_n)
+    return n, n < F.states
+
+
+@inline
+def times_of(s, sizes, F: tl.constexpr):
+    """Times, in the order of memory, of the T sweep steps from s on, and which of them exist."""
+    t = s + tl.arange(0, F.steps)
+    if F.reverse:
+        t += sizes.length - F.steps - 2 * s
+    return t, (t >= 0) & (t < sizes.length)
+
+
+@inline
+def load_parameter(pointer, d, n, mask, sizes, F: tl.constexpr):
+    """A tile of A, or of a constant B or C, from planes (D, N)."""
+    p = pointer + d[:, None] * F.states + n[None, :]
+    r = tl.load(p, mask=mask, other=0.0)
+    if F.is_complex:
+        return r, tl.load(p + sizes.channels.to(tl.int64) * F.states, mask=mask, other=0.0)
+    else:
+        return r, r
+
+
+@inline
+def load_A(pointer, d, n, mask, sizes, F: tl.constexpr):
+    r, i = load_parameter(pointer, d, n, mask, sizes, F)
+    return r * LOG2E, i * (1 / TURN)
+
+
+@inline
+def state_pointers(pointer, strides, c, b, d, n):
+    """Strides of a state: chunk, batch, channel, state, imaginary part."""
+    row = pointer + c.to(tl.int64) * strides[0] + b.to(tl.int64) * strides[1]
+    return row + d[:, None] * strides[2] + n.to(tl.int64)[None, :] * strides[3]
+
+
+@inline
+def load_state(pointer, strides, c, b, d, n, mask, dtype: tl.constexpr, F: tl.constexpr):
+    """The state tile, or zeros where there is none."""
+    if pointer is None:
+        r = tl.zeros([F.block_d, F.block_n], dtype)
+        return r, r
+    else:
+        p = state_pointers(pointer, strides, c, b, d, n)
+        r = tl.load(p, mask=mask, other=0.0)
+        if F.is_complex:
+            return r, tl.load(p + strides[4], mask=mask, other=0.0)
+        else:
+            return r, r
+
+
+@inline
+def store_state(pointer, strides, c, b, d, n, mask, h_r, h_i, F: tl.constexpr):
+    p = state_pointers(pointer, strides, c, b, d, n)
+    tl.store(p, h_r, mask=mask)
+    if F.is_complex:
+        tl.store(p + strides[4], h_i, mask=mask)
+
+
+@inline
+def checkpoint_pointers(checkpoints, i, b, d, n, sizes, F: tl.constexpr):
+    """Where checkpoint i lies in (B, saved, N', D); imaginary parts are N D elements further."""
+    saved = (sizes.length + sizes.interval - 1) // sizes.interval - 1
+    planes: tl.constexpr = 2 * F.states if F.is_complex else F.states
+    row = (b.to(tl.int64) * saved + i) * planes + n[None, :]
+    return checkpoints + row * sizes.channels + d[:, None]
+
+
+@inline
+def row_pointers(pointer, strides, b, d, t):
+    """A tile of a tensor (B, D, L)."""
+    row = pointer + b.to(tl.int64) * strides[0] + d[:, None] * strides[1]
+    return row + t.to(tl.int64)[None, :] * strides[2]
+
+
+@inline
+def load_rows(pointer, strides, b, d, t, mask, dtype: tl.constexpr):
+    return load(row_pointers(pointer, strides, b, d, t), mask, dtype)
+
+
+@inline
+def store_rows(pointer, strides, b, d, t, mask, tile):
+    p = row_pointers(pointer, strides, b, d, t)
+    tl.store(p, tile.to(pointer.dtype.element_ty), mask=mask)
+
+
+@inline
+def load_projection(
+    pointer, strides, b, g, n, n_exists, t, t_exists, constant, dtype: tl.constexpr, F: tl.constexpr
+):
+    """B or C at T steps, as tuples of rows; or `constant`, a pair, where there is one."""
+    if constant is not None:
+        return constant
+    else:
+        row = pointer + b.to(tl.int64) * strides[0] + g.to(tl.int64) * strides[1]
+        p = row + n.to(tl.int64)[:, None] * strides[2] + t.to(tl.int64)[None, :] * strides[3]
+        mask = n_exists[:, None] & t_exists[None, :]
+        r = columns(load(p, mask, dtype))
+        if F.is_complex:
+            return r, columns(load(p + strides[4], mask, dtype))
+        else:
+            return r, r
+
+
+@inline
+def at(M, k: tl.constexpr, constant: tl.constexpr):
+    """B or C at step k of a tile, broadcastable to the tile of states."""
+    if constant:
+        return M
+    else:
+        return M[k][None, :]
+
+
+@inline
+def load_step_size(X, S, b, d, d_exists, t, t_exists, sizes, F: tl.constexpr):
+    """(S1) and (S2): dt and d dt / d s as tiles [BLOCK_D, T], 0 where masked."""
+    dtype: tl.constexpr = X.A.dtype.element_ty
+    mask = d_exists[:, None] & t_exists[None, :]
+    if F.rank == 0:
+        s = load_rows(X.delta, S.delta, b, d, t, mask, dtype)
+    else:
+        s = tl.zeros([F.block_d, F.steps], dtype)
+        for r in range(F.rank):
+            row = tl.zeros([1], tl.int64) + r
+            x = load_rows(X.delta, S.delta, b, row, t, t_exists[None, :], dtype)
+            w = tl.load(X.weight + r * sizes.channels + d, mask=d_exists, other=0.0)
+            s += w[:, None] * x
+    if X.bias is not None:
+        s += tl.load(X.bias + d, mask=d_exists, other=0.0)[:, None]
+    if F.softplus:
+        dt, slope = softplus(s)
+        return tl.where(mask, dt, 0.0), tl.where(mask, slope, 0.0)
+    else:
+        return tl.where(mask, s, 0.0), tl.zeros_like(s) + 1
+
+
+@inline
+def load_tile(X, S, b, group, d, d_exists, n, n_exists, t, t_exists, B, sizes, F: tl.constexpr):
+    """What enters T steps of (S3): u, dt, its slope, B."""
+    dtype: tl.constexpr = X.A.dtype.element_ty
+    mask = d_exists[:, None] & t_exists[None, :]
+    x = load_rows(X.u, S.u, b, d, t, mask, dtype)
+    dt, slope = load_step_size(X, S, b, d, d_exists, t, t_exists, sizes, F)
+    g = group // sizes.share_B
+    return x, dt, slope, load_projection(X.B, S.B, b, g, n, n_exists, t, t_exists, B, dtype, F)
+
+
+@inline
+def advance(h_r, h_i, a_r, a_i, B, dtx, k: tl.constexpr, F: tl.constexpr):
+    """(S3)"""
+    h_r, h_i = multiply(a_r, a_i, h_r, h_i, F.is_complex)
+    h_r += at(B[0], k, F.constant_B) * dtx
+    if F.is_complex:
+        h_i += at(B[1], k, F.constant_B) * dtx
+    return h_r, h_i
+
+
+@inline
+def program(i, parts, sizes):
+    """(batch, chunk, group, part of the group) of the i-th unit of work."""
+    part = i % parts
+    i = i // parts
+    group = i % sizes.groups
+    i = i // sizes.groups
+    return i // sizes.chunks, i % sizes.chunks, group, part
