@@ -15,6 +15,13 @@ import torch
 import triton
 from torch import Tensor
 
+from .kernel_triton_bwd import (
+    Gradients,
+    GradientStrides,
+    Scratch,
+    adjoint_chunk_end_kernel,
+    selective_scan_bwd_kernel,
+)
 from .kernel_triton_fwd import carry_kernel, chunk_end_kernel, selective_scan_fwd_kernel
 from .kernel_triton_steps import Flags, Inputs, Sizes, Strides
 
@@ -143,3 +150,109 @@ def selective_scan_fwd_triton(
         _state_strides(final, F.is_complex), checkpoints, X, strides, S, F, num_warps=1,
     )  # fmt: skip
     return results
+
+
+def selective_scan_bwd_triton(
+    v_out, v_final_state, checkpoints,
+    u, delta, A, B, C, D, z, bias, weight, initial_state, softplus, reverse, interval, needs,
+) -> tuple[Tensor, ...]:  # fmt: skip
+    """The ten cotangents; see `function`."""
+    tensors = (u, delta, A, B, C, D, z, bias, weight, initial_state)
+    wanted = [need and x is not None for need, x in zip(needs, tensors, strict=True)]
+    results = [
+        torch.empty_like(x) if want else u.new_empty(0)
+        for want, x in zip(wanted, tensors, strict=True)
+    ]
+    F = _flags(u, A, B, C, weight, softplus, reverse, elements=16, steps=4)
+    S = _sizes(u, B, C, F, interval, enough=8, wanted=8)
+    X, strides = _inputs(u, delta, A, B, C, D, z, bias, weight, initial_state, F)
+    parts = _parts(u, B, C, A, F, S)
+    G = _partials(results, wanted, A, u.shape[0], parts, F, S)
+    if u.shape[0] > 0:
+        carry, carry_strides = v_final_state, _state_strides(v_final_state, F.is_complex)
+        if S.chunks > 1:
+            carry, decays = (A.new_empty(S.chunks, u.shape[0], *A.shape) for _ in range(2))
+            carry_strides = _state_strides(carry, F.is_complex)
+            adjoint_chunk_end_kernel[(u.shape[0] * S.chunks * S.groups * S.blocks,)](
+                carry, decays, carry_strides, v_out, v_out.stride(), X, strides, S, F, num_warps=1
+            )
+            _carry(carry, decays, v_final_state, F, S.chunks - 1, -1)
+        units = u.shape[0] * S.chunks * S.groups * parts
+        scratch, scratch_sizes, programs = _scratch(A, units, F, S)
+        strides_G = GradientStrides(
+            *(_optional_strides(x) for x in (G.u, G.delta if F.rank == 0 else None, G.z)),
+            _state_strides(G.state, F.is_complex),
+        )
+        selective_scan_bwd_kernel[(programs,)](
+            G, strides_G, scratch, scratch_sizes, v_out, v_out.stride(), carry, carry_strides,
+            checkpoints, X, strides, S, units, parts, F, num_warps=1,
+        )  # fmt: skip
+    _reduce(results, wanted, G, F, S, weight)
+    return tuple(results)
+
+
+def _parts(u, B, C, A, F: Flags, S: Sizes) -> int:
+    """Partial sums of v_B and v_C: at most half of u altogether, but at least one."""
+    parts = u.shape[1] // (4 * S.groups * A[0].numel())
+    return max(1, min(parts, S.blocks))
+
+
+def _partials(results, wanted, A, batch: int, parts: int, F: Flags, S: Sizes) -> Gradients:
+    """Where the kernel writes: results themselves, or partial sums as `Gradients` says."""
+    planes = (2,) if F.is_complex else ()
+    parameter = (batch * S.chunks, *planes, S.channels, F.states)
+    rows = (batch, S.groups, parts)
+    projection = (*rows, S.length, *planes, F.states)
+    shapes = {
+        "A": parameter,
+        "B": parameter if F.constant_B else projection,
+        "C": parameter if F.constant_C else projection,
+        "D": (batch * S.chunks, S.channels),
+        "bias": (batch * S.chunks, S.channels),
+        "weight": (batch * S.chunks, F.rank, S.channels),
+    }
+    if F.rank:
+        shapes["delta"] = (*rows, F.rank, S.length)
+    return Gradients(*(
+        None if not want else A.new_empty(shapes[name]) if name in shapes else result
+        for name, want, result in zip(Gradients._fields, wanted, results, strict=True)
+    ))  # fmt: skip
+
+
+def _reduce(results, wanted, G: Gradients, F: Flags, S: Sizes, weight) -> None:
+    """Sum the partial sums into the results, in PyTorch, whose sums have a fixed order."""
+
+    def parameter(v: Tensor) -> Tensor:
+        v = v.sum(0)
+        return v.movedim(0, -1) if F.is_complex and v.dim() == 3 else v
+
+    def projection(v: Tensor, share: int) -> Tensor:
+        v = v.unflatten(1, (S.groups // share, share)).sum((2, 3))  # (B, G, L, [2,] N)
+        return v.permute(0, 1, 4, 2, 3) if F.is_complex else v.transpose(2, 3)
+
+    for i, name in enumerate(Gradients._fields):
+        v = G[i]
+        if not wanted[i] or name in ("u", "z", "state") or (name == "delta" and not F.rank):
+            continue
+        if name == "delta":
+            v = v.sum((1, 2))
+        elif name == "weight":
+            v = v.sum(0).t()
+        elif name in ("B", "C") and not (F.constant_B if name == "B" else F.constant_C):
+            v = projection(v, S.share_B if name == "B" else S.share_C)
+        else:
+            v = parameter(v)
+        results[i].copy_(v)
+
+
+def _scratch(A, units: int, F: Flags, S: Sizes) -> tuple[Scratch, tuple[int, ...], int]:
+    """Memory of the programs' own, and how many of them share the units."""
+    interval = min(S.interval, triton.cdiv(S.length, F.steps) * F.steps)
+    sizes = (
+        triton.cdiv(interval, F.steps) * (1 + F.is_complex) * F.block_d * F.block_n,
+        3 * F.block_d * S.chunk if F.states > F.block_n else 0,
+        F.block_d * S.interval if F.rank else 0,
+    )
+    programs = min(units, 16 * _processors(A.device))
+    buffers = (A.new_empty(programs * size) if size else None for size in sizes)
+    return Scratch(*buffers), sizes, programs

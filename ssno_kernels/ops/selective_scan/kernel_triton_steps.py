@@ -223,12 +223,22 @@ def states_of(n0, F: tl.constexpr):
 
 
 @inline
+def first_time(s, count, sizes, F: tl.constexpr):
+    """The least time among `count` sweep steps from s on; a reverse sweep may reach below 0."""
+    if F.reverse:
+        return sizes.length - count - s
+    else:
+        return s
+
+
+@inline
 def times_of(s, sizes, F: tl.constexpr):
     """Times, in the order of memory, of the T sweep steps from s on, and which of them exist."""
-    t = s + tl.arange(0, F.steps)
+    t = first_time(s, F.steps, sizes, F) + tl.arange(0, F.steps)
     if F.reverse:
-        t += sizes.length - F.steps - 2 * s
-    return t, (t >= 0) & (t < sizes.length)
+        return t, t >= 0
+    else:
+        return t, t < sizes.length
 
 
 @inline
