@@ -163,7 +163,7 @@ def selective_scan_bwd_triton(
         torch.empty_like(x) if want else u.new_empty(0)
         for want, x in zip(wanted, tensors, strict=True)
     ]
-    F = _flags(u, A, B, C, weight, softplus, reverse, elements=16, steps=4)
+    F = _flags(u, A, B, C, weight, softplus, reverse, elements=8, steps=4)
     S = _sizes(u, B, C, F, interval, enough=8, wanted=8)
     X, strides = _inputs(u, delta, A, B, C, D, z, bias, weight, initial_state, F)
     parts = _parts(u, B, C, A, F, S)

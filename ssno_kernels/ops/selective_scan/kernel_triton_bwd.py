@@ -27,7 +27,6 @@ from .kernel_triton_steps import (
     at,
     channels_of,
     checkpoint_pointers,
-    columns,
     decay,
     first_time,
     inline,
@@ -43,10 +42,11 @@ from .kernel_triton_steps import (
     program,
     sigmoid,
     states_of,
+    steps_of,
     store_rows,
     store_state,
     times_of,
-    with_column,
+    with_step,
 )
 
 
@@ -87,24 +87,25 @@ class Scratch(NamedTuple):
 
 @inline
 def load_v_y(v_out, v_out_strides, X, S, b, d, t, mask, dtype: tl.constexpr):
-    """v_y = v_out silu(z)"""
+    """v_y = v_out silu(z), v_out, z"""
     v = load_rows(v_out, v_out_strides, b, d, t, mask, dtype)
     if X.z is not None:
-        gate = load_rows(X.z, S.z, b, d, t, mask, dtype)
-        v *= gate * sigmoid(gate)
-    return v
+        z = load_rows(X.z, S.z, b, d, t, mask, dtype)
+        return v * z * sigmoid(z), v, z
+    else:
+        return v, v, v
 
 
 @inline
-def add_C(g_r, g_i, C, v_y, k: tl.constexpr, F: tl.constexpr):
+def add_C(g_r, g_i, C, v_y, i: tl.constexpr, F: tl.constexpr):
     """The first term of (S6)."""
     if F.is_complex:
         return (
-            g_r + at(C[0], k, F.constant_C) * (2 * v_y),
-            g_i - at(C[1], k, F.constant_C) * (2 * v_y),
+            g_r + at(C[0], i, F.constant_C) * (2 * v_y),
+            g_i - at(C[1], i, F.constant_C) * (2 * v_y),
         )
     else:
-        return g_r + at(C[0], k, F.constant_C) * v_y, g_i
+        return g_r + at(C[0], i, F.constant_C) * v_y, g_i
 
 
 @triton.jit
@@ -128,16 +129,16 @@ def adjoint_chunk_end_kernel(
         for tile in range(0, tiles):
             t, t_exists = times_of(c * sizes.chunk + (tiles - 1 - tile) * F.steps, sizes, F)
             mask = d_exists[:, None] & t_exists[None, :]
-            v_ys = columns(load_v_y(v_out, v_out_strides, X, S, b, d, t, mask, dtype))
+            v_y, _, _ = load_v_y(v_out, v_out_strides, X, S, b, d, t, mask, dtype)
+            v_ys = steps_of(v_y, F)
             dt, _ = load_step_size(X, S, b, d, d_exists, t, t_exists, sizes, F)
             g = group // sizes.share_C
             C = load_projection(X.C, S.C, b, g, n, n_exists, t, t_exists, C_constant, dtype, F)
             total += dt
-            dts = columns(dt)
-            for i in tl.static_range(F.steps):
-                k: tl.constexpr = i if F.reverse else F.steps - 1 - i
-                g_r, g_i = add_C(g_r, g_i, C, v_ys[k][:, None], k, F)
-                a_r, a_i = decay(A_r, A_i, dts[k][:, None], F.is_complex)
+            dts = steps_of(dt, F)
+            for i in tl.static_range(F.steps - 1, -1, -1):
+                g_r, g_i = add_C(g_r, g_i, C, v_ys[i][:, None], i, F)
+                a_r, a_i = decay(A_r, A_i, dts[i][:, None], F.is_complex)
                 g_r, g_i = multiply_conj(a_r, a_i, g_r, g_i, F.is_complex)
                 if F.is_complex:
                     p_r, p_i = multiply_conj(a_r, a_i, p_r, p_i, F.is_complex)
@@ -188,12 +189,11 @@ def recompute(
         x, dt, _, B = load_tile(
             X, S, b, group, d, d_exists, n, n_exists, t, t_exists, B_constant, sizes, F
         )
-        dts = columns(dt)
-        dtxs = columns(dt * x)
+        dts = steps_of(dt, F)
+        dtxs = steps_of(dt * x, F)
         for i in tl.static_range(F.steps):
-            k: tl.constexpr = F.steps - 1 - i if F.reverse else i
-            a_r, a_i = decay(A_r, A_i, dts[k][:, None], F.is_complex)
-            h_r, h_i = advance(h_r, h_i, a_r, a_i, B, dtxs[k][:, None], k, F)
+            a_r, a_i = decay(A_r, A_i, dts[i][:, None], F.is_complex)
+            h_r, h_i = advance(h_r, h_i, a_r, a_i, B, dtxs[i][:, None], i, F)
     store_scratch(scratch, tiles - 1, h_r, h_i, F)
 
 
@@ -216,9 +216,8 @@ def tile_states(h_r, h_i, A_r, A_i, B, dts, dtxs, F: tl.constexpr):
     as_r = ()
     as_i = ()
     for i in tl.static_range(F.steps):
-        k: tl.constexpr = F.steps - 1 - i if F.reverse else i
-        a_r, a_i = decay(A_r, A_i, dts[k][:, None], F.is_complex)
-        h_r, h_i = advance(h_r, h_i, a_r, a_i, B, dtxs[k][:, None], k, F)
+        a_r, a_i = decay(A_r, A_i, dts[i][:, None], F.is_complex)
+        h_r, h_i = advance(h_r, h_i, a_r, a_i, B, dtxs[i][:, None], i, F)
         hs_r = hs_r + (h_r,)  # noqa: RUF005
         hs_i = hs_i + (h_i,)  # noqa: RUF005
         as_r = as_r + (a_r,)  # noqa: RUF005
@@ -227,26 +226,25 @@ def tile_states(h_r, h_i, A_r, A_i, B, dts, dtxs, F: tl.constexpr):
 
 
 @inline
-def read_out(h_r, h_i, C, k: tl.constexpr, F: tl.constexpr):
+def read_out(h_r, h_i, C, i: tl.constexpr, F: tl.constexpr):
     """<C, h> of (S4)"""
     if F.is_complex:
-        return 2 * tl.sum(h_r * at(C[0], k, F.constant_C) - h_i * at(C[1], k, F.constant_C), 1)
+        return 2 * tl.sum(h_r * at(C[0], i, F.constant_C) - h_i * at(C[1], i, F.constant_C), 1)
     else:
-        return tl.sum(h_r * at(C[0], k, F.constant_C), 1)
+        return tl.sum(h_r * at(C[0], i, F.constant_C), 1)
 
 
 @inline
 def adjoint_step(
-    g_r, g_i, sums, h, entering, a, A_r, A_i, B, C, dt, x, v_y, rows_B, rows_C, t, t_exists, n,
-    n_exists, again, k: tl.constexpr, G, F: tl.constexpr,
+    g_r, g_i, sums, h, entering, a, A_r, A_i, B, C, dt, dtx, v_y, rows_B, rows_C, t, t_exists, n,
+    n_exists, again, i: tl.constexpr, G, F: tl.constexpr,
 ):  # fmt: skip
     """(S6) to (S8) at one step, and the sums over states of (S9).
 
     sums holds v_A, constant v_B, v_C as pairs so far; h is the state after the step.
     """
     v_A_r, v_A_i, v_B_r, v_B_i, v_C_r, v_C_i = sums
-    g_r, g_i = add_C(g_r, g_i, C, v_y, k, F)
-    dtx = dt * x
+    g_r, g_i = add_C(g_r, g_i, C, v_y, i, F)
     mask = n_exists & t_exists
     if G.C is not None:
         scale = 2 * v_y if F.is_complex else v_y
@@ -267,12 +265,12 @@ def adjoint_step(
     if F.is_complex:
         w_r, w_i = multiply_conj(p_r, p_i, g_r, g_i, F.is_complex)
         s_A = tl.sum(A_r * w_r + A_i * w_i * (TURN * LOG2E), 1)
-        s_B = tl.sum(at(B[0], k, F.constant_B) * g_r + at(B[1], k, F.constant_B) * g_i, 1)
+        s_B = tl.sum(at(B[0], i, F.constant_B) * g_r + at(B[1], i, F.constant_B) * g_i, 1)
         v_A_i += dt * w_i
     else:
         w_r = g_r * p_r
         s_A = tl.sum(A_r * w_r, 1)
-        s_B = tl.sum(at(B[0], k, F.constant_B) * g_r, 1)
+        s_B = tl.sum(at(B[0], i, F.constant_B) * g_r, 1)
     v_A_r += dt * w_r
     g_r, g_i = multiply_conj(a[0], a[1], g_r, g_i, F.is_complex)
     return g_r, g_i, s_A * LN2, s_B, (v_A_r, v_A_i, v_B_r, v_B_i, v_C_r, v_C_i)
@@ -280,39 +278,37 @@ def adjoint_step(
 
 @inline
 def adjoint_tile(
-    g_r, g_i, sums, h_r, h_i, A_r, A_i, B, C, dt, x, v_y, rows_B, rows_C, t0, n, n_exists, again,
+    g_r, g_i, sums, h_r, h_i, A_r, A_i, B, C, dt, x, v_y, rows_B, rows_C, s, n, n_exists, again,
     sizes, G, F: tl.constexpr,
 ):  # fmt: skip
     """T steps of the adjoint: g before them, the sums, and the tiles of (S9) and of y."""
-    dts = columns(dt)
-    xs = columns(x)
-    v_ys = columns(v_y)
-    hs_r, hs_i, as_r, as_i = tile_states(h_r, h_i, A_r, A_i, B, dts, columns(dt * x), F)
+    dts = steps_of(dt, F)
+    dtxs = steps_of(dt * x, F)
+    v_ys = steps_of(v_y, F)
+    hs_r, hs_i, as_r, as_i = tile_states(h_r, h_i, A_r, A_i, B, dts, dtxs, F)
     s_A = tl.zeros_like(x)
     s_B = tl.zeros_like(x)
     y = tl.zeros_like(x)
-    for i in tl.static_range(F.steps):
-        k: tl.constexpr = i if F.reverse else F.steps - 1 - i
-        after: tl.constexpr = F.steps - i
-        t = t0 + k
-        h = (hs_r[after], hs_i[after])
-        entering = (hs_r[after - 1], hs_i[after - 1])
-        a = (as_r[after - 1], as_i[after - 1])
-        g_r, g_i, s_A_k, s_B_k, sums = adjoint_step(
-            g_r, g_i, sums, h, entering, a, A_r, A_i, B, C, dts[k][:, None], xs[k][:, None],
-            v_ys[k][:, None], rows_B, rows_C, t, (t >= 0) & (t < sizes.length), n, n_exists,
-            again, k, G, F,
+    for i in tl.static_range(F.steps - 1, -1, -1):
+        t = first_time(s + i, 1, sizes, F)
+        h = (hs_r[i + 1], hs_i[i + 1])
+        entering = (hs_r[i], hs_i[i])
+        a = (as_r[i], as_i[i])
+        g_r, g_i, s_A_i, s_B_i, sums = adjoint_step(
+            g_r, g_i, sums, h, entering, a, A_r, A_i, B, C, dts[i][:, None], dtxs[i][:, None],
+            v_ys[i][:, None], rows_B, rows_C, t, (t >= 0) & (t < sizes.length), n, n_exists,
+            again, i, G, F,
         )  # fmt: skip
-        s_A = with_column(s_A, k, s_A_k)
-        s_B = with_column(s_B, k, s_B_k)
+        s_A = with_step(s_A, i, s_A_i, F)
+        s_B = with_step(s_B, i, s_B_i, F)
         if G.z is not None:
-            y = with_column(y, k, read_out(h[0], h[1], C, k, F))
+            y = with_step(y, i, read_out(h[0], h[1], C, i, F), F)
     return g_r, g_i, sums, s_A, s_B, y
 
 
 @inline
 def store_tile(
-    G, GS, X, S, sums, steps, v, v_out, dt, slope, x, s_A, s_B, y, D, b, d, t, position, offset,
+    G, GS, sums, steps, v_y, v_out, z, dt, slope, x, s_A, s_B, y, D, b, d, t, position, offset,
     mask, n0, sizes, F: tl.constexpr,
 ):  # fmt: skip
     """(S9) from its sums over states, and v_z; v_s and v_y u, which D and bias sum."""
@@ -329,18 +325,17 @@ def store_tile(
         mask &= n0 + F.block_n >= F.states
     v_s = (s_A + x * s_B) * slope
     if G.u is not None:
-        store_rows(G.u, GS.u, b, d, t, mask, dt * s_B + D * v)
+        store_rows(G.u, GS.u, b, d, t, mask, dt * s_B + D * v_y)
     if steps is not None:
         p = steps + tl.arange(0, F.block_d)[:, None] * sizes.interval + position[None, :]
         tl.store(p, v_s, mask=mask)
     elif G.delta is not None:
         store_rows(G.delta, GS.delta, b, d, t, mask, v_s)
     if G.z is not None:
-        gate = load_rows(X.z, S.z, b, d, t, mask, x.dtype)
-        sig = sigmoid(gate)
-        v_silu = sig * (1 + gate * (1 - sig))
+        sig = sigmoid(z)
+        v_silu = sig * (1 + z * (1 - sig))
         store_rows(G.z, GS.z, b, d, t, mask, v_out * (y + D * x) * v_silu)
-    return tl.where(mask, v_s, 0.0), tl.where(mask, v * x, 0.0)
+    return tl.where(mask, v_s, 0.0), tl.where(mask, v_y * x, 0.0)
 
 
 @inline
@@ -422,22 +417,21 @@ def adjoint_block(
             p = scratch_pointers(states, tile, F)
             h_r = tl.load(p)
             h_i = tl.load(p + F.block_d * F.block_n) if F.is_complex else h_r
-            t, t_exists = times_of(first + tile * F.steps, sizes, F)
-            t0 = first_time(first + tile * F.steps, F.steps, sizes, F)
+            s = first + tile * F.steps
+            t, t_exists = times_of(s, sizes, F)
             mask = d_exists[:, None] & t_exists[None, :]
             x, dt, slope, B = load_tile(
                 X, S, b, group, d, d_exists, n, n_exists, t, t_exists, B_constant, sizes, F
             )
             g = group // sizes.share_C
             C = load_projection(X.C, S.C, b, g, n, n_exists, t, t_exists, C_constant, dtype, F)
-            v = load_rows(v_out, v_out_strides, b, d, t, mask, dtype)
-            v_y = load_v_y(v_out, v_out_strides, X, S, b, d, t, mask, dtype)
+            v_y, v, z = load_v_y(v_out, v_out_strides, X, S, b, d, t, mask, dtype)
             g_r, g_i, totals, s_A, s_B, y = adjoint_tile(
-                g_r, g_i, totals, h_r, h_i, A_r, A_i, B, C, dt, x, v_y, rows_B, rows_C, t0, n,
+                g_r, g_i, totals, h_r, h_i, A_r, A_i, B, C, dt, x, v_y, rows_B, rows_C, s, n,
                 n_exists, again, sizes, G, F,
             )  # fmt: skip
             v_s, v_D = store_tile(
-                G, GS, X, S, sums, steps, v_y, v, dt, slope, x, s_A, s_B, y, D, b, d, t, t - base,
+                G, GS, sums, steps, v_y, v, z, dt, slope, x, s_A, s_B, y, D, b, d, t, t - base,
                 first - start, mask, n0, sizes, F,
             )  # fmt: skip
             total_s += v_s

@@ -11,7 +11,6 @@ from .kernel_triton_steps import (
     at,
     channels_of,
     checkpoint_pointers,
-    columns,
     decay,
     inline,
     load_A,
@@ -25,10 +24,11 @@ from .kernel_triton_steps import (
     row_pointers,
     sigmoid,
     states_of,
+    steps_of,
     store_rows,
     store_state,
     times_of,
-    with_column,
+    with_step,
 )
 
 
@@ -46,18 +46,17 @@ def finish(y, x, X, S, b, d, d_exists, t, mask):
 @inline
 def sweep_steps(h_r, h_i, A_r, A_i, dt, x, B, C, F: tl.constexpr):
     """T steps of (S3) and the sum of (S4): the state after them, and y as [BLOCK_D, T]."""
-    dts = columns(dt)
-    dtxs = columns(dt * x)
+    dts = steps_of(dt, F)
+    dtxs = steps_of(dt * x, F)
     y = tl.zeros_like(x)
     for i in tl.static_range(F.steps):
-        k: tl.constexpr = F.steps - 1 - i if F.reverse else i
-        a_r, a_i = decay(A_r, A_i, dts[k][:, None], F.is_complex)
-        h_r, h_i = advance(h_r, h_i, a_r, a_i, B, dtxs[k][:, None], k, F)
+        a_r, a_i = decay(A_r, A_i, dts[i][:, None], F.is_complex)
+        h_r, h_i = advance(h_r, h_i, a_r, a_i, B, dtxs[i][:, None], i, F)
         if F.is_complex:
-            products = h_r * at(C[0], k, F.constant_C) - h_i * at(C[1], k, F.constant_C)
-            y = with_column(y, k, 2 * tl.sum(products, 1))
+            products = h_r * at(C[0], i, F.constant_C) - h_i * at(C[1], i, F.constant_C)
+            y = with_step(y, i, 2 * tl.sum(products, 1), F)
         else:
-            y = with_column(y, k, tl.sum(h_r * at(C[0], k, F.constant_C), 1))
+            y = with_step(y, i, tl.sum(h_r * at(C[0], i, F.constant_C), 1), F)
     return h_r, h_i, y
 
 
@@ -135,12 +134,11 @@ def chunk_end_kernel(ends, decays, ends_strides, X, S, sizes, F: tl.constexpr):
                 X, S, b, group, d, d_exists, n, n_exists, t, t_exists, B_constant, sizes, F
             )
             total += dt
-            dts = columns(dt)
-            dtxs = columns(dt * x)
+            dts = steps_of(dt, F)
+            dtxs = steps_of(dt * x, F)
             for i in tl.static_range(F.steps):
-                k: tl.constexpr = F.steps - 1 - i if F.reverse else i
-                a_r, a_i = decay(A_r, A_i, dts[k][:, None], F.is_complex)
-                h_r, h_i = advance(h_r, h_i, a_r, a_i, B, dtxs[k][:, None], k, F)
+                a_r, a_i = decay(A_r, A_i, dts[i][:, None], F.is_complex)
+                h_r, h_i = advance(h_r, h_i, a_r, a_i, B, dtxs[i][:, None], i, F)
                 if F.is_complex:  # a phase that is summed up first would lose digits
                     p_r, p_i = multiply(a_r, a_i, p_r, p_i, F.is_complex)
         if not F.is_complex:

@@ -8,7 +8,7 @@ the cosine and sine of a number of turns.
 A program is one warp. Its states are a tile [BLOCK_D, BLOCK_N] whose layout follows from the
 contiguous load of A: a thread holds four neighbouring states of several channels, so that sums
 over states are mostly, and sums over channels partly, inside a thread. What is the same for all
-states is computed once, on tiles [BLOCK_D, T] of T steps; `columns` hands their steps out.
+states is computed once, on tiles [BLOCK_D, T] of T steps; `steps_of` hands their steps out.
 """
 
 from __future__ import annotations
@@ -195,9 +195,26 @@ def interleave(even, odd):
 
 
 @inline
-def with_column(tile, k: tl.constexpr, column):
-    """The tile with column k replaced."""
-    return tl.where(tl.arange(0, tile.shape[1])[None, :] == k, column[:, None], tile)
+def steps_of(x, F: tl.constexpr):
+    """The columns of a tile of T times, in the order of the sweep."""
+    forward = columns(x)
+    if F.reverse:
+        backward = ()
+        for i in tl.static_range(F.steps):
+            backward = backward + (forward[F.steps - 1 - i],)  # noqa: RUF005
+        return backward
+    else:
+        return forward
+
+
+@inline
+def with_step(tile, i: tl.constexpr, column, F: tl.constexpr):
+    """The tile with the column of sweep step i replaced."""
+    k = tl.arange(0, F.steps)[None, :]
+    if F.reverse:
+        return tl.where(k == F.steps - 1 - i, column[:, None], tile)
+    else:
+        return tl.where(k == i, column[:, None], tile)
 
 
 @inline
@@ -326,20 +343,20 @@ def load_projection(
         row = pointer + b.to(tl.int64) * strides[0] + g.to(tl.int64) * strides[1]
         p = row + n.to(tl.int64)[:, None] * strides[2] + t.to(tl.int64)[None, :] * strides[3]
         mask = n_exists[:, None] & t_exists[None, :]
-        r = columns(load(p, mask, dtype))
+        r = steps_of(load(p, mask, dtype), F)
         if F.is_complex:
-            return r, columns(load(p + strides[4], mask, dtype))
+            return r, steps_of(load(p + strides[4], mask, dtype), F)
         else:
             return r, r
 
 
 @inline
-def at(M, k: tl.constexpr, constant: tl.constexpr):
-    """B or C at step k of a tile, broadcastable to the tile of states."""
+def at(M, i: tl.constexpr, constant: tl.constexpr):
+    """B or C at sweep step i of a tile, broadcastable to the tile of states."""
     if constant:
         return M
     else:
-        return M[k][None, :]
+        return M[i][None, :]
 
 
 @inline
@@ -377,12 +394,12 @@ def load_tile(X, S, b, group, d, d_exists, n, n_exists, t, t_exists, B, sizes, F
 
 
 @inline
-def advance(h_r, h_i, a_r, a_i, B, dtx, k: tl.constexpr, F: tl.constexpr):
+def advance(h_r, h_i, a_r, a_i, B, dtx, i: tl.constexpr, F: tl.constexpr):
     """(S3)"""
     h_r, h_i = multiply(a_r, a_i, h_r, h_i, F.is_complex)
-    h_r += at(B[0], k, F.constant_B) * dtx
+    h_r += at(B[0], i, F.constant_B) * dtx
     if F.is_complex:
-        h_i += at(B[1], k, F.constant_B) * dtx
+        h_i += at(B[1], i, F.constant_B) * dtx
     return h_r, h_i
 
 
