@@ -28,6 +28,7 @@ from .kernel_triton_steps import (
     channels_of,
     checkpoint_pointers,
     decay,
+    decay_again,
     first_time,
     inline,
     load_A,
@@ -37,7 +38,6 @@ from .kernel_triton_steps import (
     load_state,
     load_step_size,
     load_tile,
-    multiply,
     multiply_conj,
     program,
     sigmoid,
@@ -261,18 +261,18 @@ def adjoint_step(
         else:
             v_i = tl.sum(dtx * g_i, 0) if F.is_complex else 0
             add_rows(rows_B, t, n, mask, again, tl.sum(dtx * g_r, 0), v_i, F)
-    p_r, p_i = multiply(a[0], a[1], entering[0], entering[1], F.is_complex)
     if F.is_complex:
-        w_r, w_i = multiply_conj(p_r, p_i, g_r, g_i, F.is_complex)
-        s_A = tl.sum(A_r * w_r + A_i * w_i * (TURN * LOG2E), 1)
         s_B = tl.sum(at(B[0], i, F.constant_B) * g_r + at(B[1], i, F.constant_B) * g_i, 1)
+        g_r, g_i = multiply_conj(a[0], a[1], g_r, g_i, F.is_complex)
+        w_r, w_i = multiply_conj(entering[0], entering[1], g_r, g_i, F.is_complex)
+        s_A = tl.sum(A_r * w_r + A_i * w_i * (TURN * LOG2E), 1)
         v_A_i += dt * w_i
     else:
-        w_r = g_r * p_r
-        s_A = tl.sum(A_r * w_r, 1)
         s_B = tl.sum(at(B[0], i, F.constant_B) * g_r, 1)
+        g_r *= decay_again(A_r, dt, a[0])
+        w_r = g_r * entering[0]
+        s_A = tl.sum(A_r * w_r, 1)
     v_A_r += dt * w_r
-    g_r, g_i = multiply_conj(a[0], a[1], g_r, g_i, F.is_complex)
     return g_r, g_i, s_A * LN2, s_B, (v_A_r, v_A_i, v_B_r, v_B_i, v_C_r, v_C_i)
 
 
@@ -294,6 +294,8 @@ def adjoint_tile(
         h = (hs_r[i + 1], hs_i[i + 1])
         entering = (hs_r[i], hs_i[i])
         a = (as_r[i], as_i[i])
+        if G.z is not None:
+            y = with_step(y, i, read_out(h[0], h[1], C, i, F), F)
         g_r, g_i, s_A_i, s_B_i, sums = adjoint_step(
             g_r, g_i, sums, h, entering, a, A_r, A_i, B, C, dts[i][:, None], dtxs[i][:, None],
             v_ys[i][:, None], rows_B, rows_C, t, (t >= 0) & (t < sizes.length), n, n_exists,
@@ -301,8 +303,6 @@ def adjoint_tile(
         )  # fmt: skip
         s_A = with_step(s_A, i, s_A_i, F)
         s_B = with_step(s_B, i, s_B_i, F)
-        if G.z is not None:
-            y = with_step(y, i, read_out(h[0], h[1], C, i, F), F)
     return g_r, g_i, sums, s_A, s_B, y
 
 

@@ -159,6 +159,18 @@ def decay(A_r, A_i, dt, is_complex: tl.constexpr):
 
 
 @inline
+def decay_again(A_r, dt, a):
+    """The decay `a` of a real A, computed anew on purpose: its registers are needed in between."""
+    if PTX and A_r.dtype == tl.float32:
+        return tl.inline_asm_elementwise(
+            "{.reg .f32 x; mul.ftz.f32 x, $1, $2; ex2.approx.ftz.f32 $0, x;}", "=r,r,r",
+            [A_r, dt], dtype=tl.float32, is_pure=True, pack=1,
+        )  # fmt: skip
+    else:
+        return a
+
+
+@inline
 def multiply(x_r, x_i, y_r, y_i, is_complex: tl.constexpr):
     """x y"""
     if is_complex:
