@@ -4,6 +4,13 @@
 A program is one warp that sweeps one block of channels. Where batch and channels do not fill the
 device, the sequence is cut into chunks: one kernel finds the affine map of each chunk, one
 composes the maps to the state that enters each chunk, and the scan then runs on all chunks at once.
+What a kernel is compiled for follows from dtypes, D, N, R and the kinds of arguments, never from B
+or L.
+
+Memory beyond the results, relative to u in the state's dtype: carried states of chunks, 2 / 4 (a
+chunk is at least a checkpoint interval, 4 N steps); partial v_B and v_C, 1 / 2 or one copy of them;
+partial sums of v_A, constant v_B and v_C, B chunks (D, N) each; and 16 programs a multiprocessor
+with states of 64 / T tiles each, 32 MiB on a device of 132.
 """
 
 from __future__ import annotations
@@ -25,29 +32,27 @@ from .kernel_triton_bwd import (
 from .kernel_triton_fwd import carry_kernel, chunk_end_kernel, selective_scan_fwd_kernel
 from .kernel_triton_steps import Flags, Inputs, Sizes, Strides
 
+FORWARD_STEPS = 8
 FORCED_CHUNK: int | None = None  # tests set it to cut short sequences
 
 
 @cache
-def _processors(device: torch.device) -> int:
+def processors(device: torch.device) -> int:
     """How many multiprocessors a device has; the interpreter runs one program after the other."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).multi_processor_count
     return 64 if device.type == "xpu" else 1
 
 
-def _flags(u, A, B, C, weight, softplus, reverse, elements, steps) -> Flags:
-    """`elements` states are held by one thread; the blocks follow from N and D alone."""
-    states, is_complex = A.shape[1], A.dim() == 3
-    block_n = min(8 if is_complex else 16, triton.next_power_of_2(states))
-    per_group = u.shape[1] // _groups(B, C)
-    block_d = min(32 * elements // block_n, 128, triton.next_power_of_2(per_group))
-    rank = 0 if weight is None else weight.shape[1]
-    constant_B, constant_C = (M.dim() - is_complex == 2 for M in (B, C))
-    return Flags(
-        states, block_n, max(block_d // (1 + is_complex), 1), steps, is_complex,
-        constant_B, constant_C, rank, softplus, reverse,
-    )  # fmt: skip
+@cache
+def backward_steps(device: torch.device) -> int:
+    """Steps to a tile of the backward: as many as the registers of a device hold without spills.
+
+    Before compute capability 9, addresses take more of them.
+    """
+    if device.type == "cuda" and torch.version.hip is None:
+        return 4 if torch.cuda.get_device_capability(device)[0] >= 9 else 2
+    return 4
 
 
 def _groups(B: Tensor, C: Tensor) -> int:
@@ -55,15 +60,28 @@ def _groups(B: Tensor, C: Tensor) -> int:
     return math.lcm(*(M.shape[1] if M.dim() >= 4 else 1 for M in (B, C)))
 
 
-def _sizes(u, B, C, F: Flags, interval: int, enough: int, wanted: int) -> Sizes:
+def _flags(u, A, B, C, weight, softplus, reverse, steps) -> Flags:
+    """A thread holds 8 real or 4 complex numbers of a tile of states, if there are channels."""
+    states, is_complex = A.shape[1], A.dim() == 3
+    block_n = min(8 if is_complex else 16, triton.next_power_of_2(states))
+    per_group = triton.next_power_of_2(u.shape[1] // _groups(B, C))
+    block_d = min((128 if is_complex else 256) // block_n, 64, per_group)
+    rank = 0 if weight is None else weight.shape[1]
+    constant_B, constant_C = (M.dim() - is_complex == 2 for M in (B, C))
+    return Flags(
+        states, block_n, block_d, steps, is_complex, constant_B, constant_C, rank, softplus, reverse
+    )
+
+
+def _sizes(u, B, C, F: Flags, interval: int, enough: int) -> Sizes:
     """Cut L into chunks if fewer than `enough` programs per multiprocessor would run."""
     batch, channels, length = u.shape
     groups = _groups(B, C)
     blocks = triton.cdiv(channels // groups, F.block_d)
     programs = max(batch * groups * blocks, 1)
-    processors = _processors(u.device)
-    chunks = 1 if programs >= enough * processors else wanted * processors // programs
-    chunk = triton.cdiv(triton.cdiv(length, max(chunks, 1)), interval) * interval
+    count = processors(u.device)
+    chunks = 1 if programs >= enough * count else 8 * count // programs
+    chunk = triton.cdiv(triton.cdiv(length, chunks), interval) * interval
     chunk = FORCED_CHUNK or chunk
     share = [groups // (M.shape[1] if M.dim() >= 4 else 1) for M in (B, C)]
     return Sizes(
@@ -74,6 +92,10 @@ def _sizes(u, B, C, F: Flags, interval: int, enough: int, wanted: int) -> Sizes:
 def _planes(x: Tensor, is_complex: bool) -> Tensor:
     """A parameter (D, N[, 2]) as contiguous planes ([2,] D, N)."""
     return (x.movedim(-1, 0) if is_complex else x).contiguous()
+
+
+def _dense(x: Tensor | None) -> Tensor | None:
+    return None if x is None else x.contiguous()
 
 
 def _state_strides(x: Tensor | None, is_complex: bool) -> tuple[int, ...]:
@@ -91,18 +113,14 @@ def _projection_strides(M: Tensor) -> tuple[int, ...]:
     return M.stride() if M.dim() == 5 else (*M.stride(), 0)
 
 
-def _optional_strides(x: Tensor | None) -> tuple[int, ...]:
+def _row_strides(x: Tensor | None) -> tuple[int, ...]:
     return (0, 0, 0) if x is None else x.stride()
-
-
-def _dense(x: Tensor | None) -> Tensor | None:
-    return None if x is None else x.contiguous()
 
 
 def _inputs(u, delta, A, B, C, D, z, bias, weight, state, F: Flags) -> tuple[Inputs, Strides]:
     strides = Strides(
         u.stride(), delta.stride(), _projection_strides(B), _projection_strides(C),
-        _optional_strides(z), _state_strides(state, F.is_complex),
+        _row_strides(z), _state_strides(state, F.is_complex),
     )  # fmt: skip
     A = _planes(A, F.is_complex)
     B = _planes(B, F.is_complex) if F.constant_B else B
@@ -134,20 +152,22 @@ def selective_scan_fwd_triton(
     results = out, *(A.new_empty(0) if x is None else x for x in (final, checkpoints))
     if batch == 0:
         return results
-    F = _flags(u, A, B, C, weight, softplus, reverse, elements=8, steps=8)
-    S = _sizes(u, B, C, F, interval or 64, enough=2, wanted=8)
+    F = _flags(u, A, B, C, weight, softplus, reverse, FORWARD_STEPS)
+    S = _sizes(u, B, C, F, interval or 64, enough=2)
     X, strides = _inputs(u, delta, A, B, C, D, z, bias, weight, initial_state, F)
     partial = A.new_empty(u.shape) if F.states > F.block_n else None
     grid = (batch * S.chunks * S.groups * S.blocks,)
     if S.chunks > 1:
         ends, decays = (A.new_empty(S.chunks, batch, *A.shape) for _ in range(2))
         ends_strides = _state_strides(ends, F.is_complex)
-        chunk_end_kernel[grid](ends, decays, ends_strides, X, strides, S, F, num_warps=1)
+        chunk_end_kernel[grid](
+            ends, decays, ends_strides, X, strides, S, F.constants(), num_warps=1
+        )
         _carry(ends, decays, initial_state, F, 0, 1)
         X, strides = X._replace(state=ends), strides._replace(state=ends_strides)
     selective_scan_fwd_kernel[grid](
-        out, out.stride(), partial, _optional_strides(partial), final,
-        _state_strides(final, F.is_complex), checkpoints, X, strides, S, F, num_warps=1,
+        out, out.stride(), partial, _row_strides(partial), final,
+        _state_strides(final, F.is_complex), checkpoints, X, strides, S, F.constants(), num_warps=1,
     )  # fmt: skip
     return results
 
@@ -163,38 +183,52 @@ def selective_scan_bwd_triton(
         torch.empty_like(x) if want else u.new_empty(0)
         for want, x in zip(wanted, tensors, strict=True)
     ]
-    F = _flags(u, A, B, C, weight, softplus, reverse, elements=8, steps=4)
-    S = _sizes(u, B, C, F, interval, enough=8, wanted=8)
-    X, strides = _inputs(u, delta, A, B, C, D, z, bias, weight, initial_state, F)
-    parts = _parts(u, B, C, A, F, S)
+    F = _flags(u, A, B, C, weight, softplus, reverse, backward_steps(u.device))
+    S = _sizes(u, B, C, F, interval, enough=8)
+    # partial sums of v_B and v_C: at most half of u altogether, but at least one
+    parts = max(1, min(S.channels // (4 * S.groups * A[0].numel()), S.blocks))
     G = _partials(results, wanted, A, u.shape[0], parts, F, S)
-    if u.shape[0] > 0:
-        carry, carry_strides = v_final_state, _state_strides(v_final_state, F.is_complex)
-        if S.chunks > 1:
-            carry, decays = (A.new_empty(S.chunks, u.shape[0], *A.shape) for _ in range(2))
-            carry_strides = _state_strides(carry, F.is_complex)
-            adjoint_chunk_end_kernel[(u.shape[0] * S.chunks * S.groups * S.blocks,)](
-                carry, decays, carry_strides, v_out, v_out.stride(), X, strides, S, F, num_warps=1
-            )
-            _carry(carry, decays, v_final_state, F, S.chunks - 1, -1)
-        units = u.shape[0] * S.chunks * S.groups * parts
-        scratch, scratch_sizes, programs = _scratch(A, units, F, S)
-        strides_G = GradientStrides(
-            *(_optional_strides(x) for x in (G.u, G.delta if F.rank == 0 else None, G.z)),
-            _state_strides(G.state, F.is_complex),
-        )
-        selective_scan_bwd_kernel[(programs,)](
-            G, strides_G, scratch, scratch_sizes, v_out, v_out.stride(), carry, carry_strides,
-            checkpoints, X, strides, S, units, parts, F, num_warps=1,
-        )  # fmt: skip
-    _reduce(results, wanted, G, F, S, weight)
+    if u.shape[0] > 0 and any(wanted):
+        X, strides = _inputs(u, delta, A, B, C, D, z, bias, weight, initial_state, F)
+        _adjoint(G, v_out, v_final_state, checkpoints, X, strides, parts, F, S)
+    _reduce(results, wanted, G, F, S)
     return tuple(results)
 
 
-def _parts(u, B, C, A, F: Flags, S: Sizes) -> int:
-    """Partial sums of v_B and v_C: at most half of u altogether, but at least one."""
-    parts = u.shape[1] // (4 * S.groups * A[0].numel())
-    return max(1, min(parts, S.blocks))
+def _adjoint(G, v_out, v_final_state, checkpoints, X, strides, parts: int, F, S) -> None:
+    batch = v_out.shape[0]
+    carry, carry_strides = v_final_state, _state_strides(v_final_state, F.is_complex)
+    if S.chunks > 1:
+        shape = (S.chunks, batch, S.channels, F.states, *((2,) if F.is_complex else ()))
+        carry, decays = (X.A.new_empty(shape) for _ in range(2))
+        carry_strides = _state_strides(carry, F.is_complex)
+        adjoint_chunk_end_kernel[(batch * S.chunks * S.groups * S.blocks,)](
+            carry, decays, carry_strides, v_out, v_out.stride(), X, strides, S, F.constants(),
+            num_warps=1,
+        )  # fmt: skip
+        _carry(carry, decays, v_final_state, F, S.chunks - 1, -1)
+    units = batch * S.chunks * S.groups * parts
+    programs = min(units, 16 * processors(v_out.device))
+    scratch, scratch_sizes = _scratch(X.A, programs, F, S)
+    gradient_strides = GradientStrides(
+        *(_row_strides(x) for x in (G.u, None if F.rank else G.delta, G.z)),
+        _state_strides(G.state, F.is_complex),
+    )
+    selective_scan_bwd_kernel[(programs,)](
+        G, gradient_strides, scratch, scratch_sizes, v_out, v_out.stride(), carry, carry_strides,
+        checkpoints, X, strides, S, units, parts, F.constants(), num_warps=1,
+    )  # fmt: skip
+
+
+def _scratch(A: Tensor, programs: int, F: Flags, S: Sizes) -> tuple[Scratch, tuple[int, ...]]:
+    """Memory of the programs' own, and how much each has."""
+    tiles = triton.cdiv(min(S.interval, S.length), F.steps)
+    sizes = (
+        tiles * (1 + F.is_complex) * F.block_d * F.block_n,
+        3 * F.block_d * S.chunk if F.states > F.block_n else 0,
+        F.block_d * S.interval if F.rank else 0,
+    )
+    return Scratch(*(A.new_empty(programs * size) if size else None for size in sizes)), sizes
 
 
 def _partials(results, wanted, A, batch: int, parts: int, F: Flags, S: Sizes) -> Gradients:
@@ -219,7 +253,7 @@ def _partials(results, wanted, A, batch: int, parts: int, F: Flags, S: Sizes) ->
     ))  # fmt: skip
 
 
-def _reduce(results, wanted, G: Gradients, F: Flags, S: Sizes, weight) -> None:
+def _reduce(results, wanted, G: Gradients, F: Flags, S: Sizes) -> None:
     """Sum the partial sums into the results, in PyTorch, whose sums have a fixed order."""
 
     def parameter(v: Tensor) -> Tensor:
@@ -230,29 +264,16 @@ def _reduce(results, wanted, G: Gradients, F: Flags, S: Sizes, weight) -> None:
         v = v.unflatten(1, (S.groups // share, share)).sum((2, 3))  # (B, G, L, [2,] N)
         return v.permute(0, 1, 4, 2, 3) if F.is_complex else v.transpose(2, 3)
 
-    for i, name in enumerate(Gradients._fields):
-        v = G[i]
-        if not wanted[i] or name in ("u", "z", "state") or (name == "delta" and not F.rank):
-            continue
-        if name == "delta":
-            v = v.sum((1, 2))
-        elif name == "weight":
-            v = v.sum(0).t()
-        elif name in ("B", "C") and not (F.constant_B if name == "B" else F.constant_C):
-            v = projection(v, S.share_B if name == "B" else S.share_C)
-        else:
-            v = parameter(v)
-        results[i].copy_(v)
-
-
-def _scratch(A, units: int, F: Flags, S: Sizes) -> tuple[Scratch, tuple[int, ...], int]:
-    """Memory of the programs' own, and how many of them share the units."""
-    interval = min(S.interval, triton.cdiv(S.length, F.steps) * F.steps)
-    sizes = (
-        triton.cdiv(interval, F.steps) * (1 + F.is_complex) * F.block_d * F.block_n,
-        3 * F.block_d * S.chunk if F.states > F.block_n else 0,
-        F.block_d * S.interval if F.rank else 0,
-    )
-    programs = min(units, 16 * _processors(A.device))
-    buffers = (A.new_empty(programs * size) if size else None for size in sizes)
-    return Scratch(*buffers), sizes, programs
+    reductions = {
+        "A": parameter,
+        "B": parameter if F.constant_B else lambda v: projection(v, S.share_B),
+        "C": parameter if F.constant_C else lambda v: projection(v, S.share_C),
+        "D": parameter,
+        "bias": parameter,
+        "weight": lambda v: v.sum(0).t(),
+    }
+    if F.rank:
+        reductions["delta"] = lambda v: v.sum((1, 2))
+    for name, result, want in zip(Gradients._fields, results, wanted, strict=True):
+        if want and name in reductions:
+            result.copy_(reductions[name](getattr(G, name)))

@@ -6,23 +6,20 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from .kernel_triton_math import decay, inline, multiply, sigmoid
 from .kernel_triton_steps import (
     advance,
     at,
     channels_of,
     checkpoint_pointers,
-    decay,
-    inline,
     load_A,
     load_parameter,
     load_projection,
     load_rows,
     load_state,
     load_tile,
-    multiply,
     program,
     row_pointers,
-    sigmoid,
     states_of,
     steps_of,
     store_rows,
