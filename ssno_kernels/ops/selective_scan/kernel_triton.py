@@ -44,14 +44,18 @@ def processors(device: torch.device) -> int:
     return 64 if device.type == "xpu" else 1
 
 
+def steps_for(capability: int) -> int:
+    """Steps to a tile of the backward: as many as the registers of an NVIDIA device hold.
+
+    Before compute capability 9, addresses take more of them, and 4 steps would spill.
+    """
+    return 4 if capability >= 9 else 2
+
+
 @cache
 def backward_steps(device: torch.device) -> int:
-    """Steps to a tile of the backward: as many as the registers of a device hold without spills.
-
-    Before compute capability 9, addresses take more of them.
-    """
     if device.type == "cuda" and torch.version.hip is None:
-        return 4 if torch.cuda.get_device_capability(device)[0] >= 9 else 2
+        return steps_for(torch.cuda.get_device_capability(device)[0])
     return 4
 
 
@@ -73,8 +77,8 @@ def _flags(u, A, B, C, weight, softplus, reverse, steps) -> Flags:
     )
 
 
-def _sizes(u, B, C, F: Flags, interval: int, enough: int) -> Sizes:
-    """Cut L into chunks if fewer than `enough` programs per multiprocessor would run."""
+def _sizes(u, B, C, F: Flags, interval: int, enough: int) -> tuple[Sizes, int]:
+    """Also the number of chunks: L is cut if less than `enough` programs a multiprocessor run."""
     batch, channels, length = u.shape
     groups = _groups(B, C)
     blocks = triton.cdiv(channels // groups, F.block_d)
@@ -84,9 +88,8 @@ def _sizes(u, B, C, F: Flags, interval: int, enough: int) -> Sizes:
     chunk = triton.cdiv(triton.cdiv(length, chunks), interval) * interval
     chunk = FORCED_CHUNK or chunk
     share = [groups // (M.shape[1] if M.dim() >= 4 else 1) for M in (B, C)]
-    return Sizes(
-        channels, length, chunk, triton.cdiv(length, chunk), interval, groups, blocks, *share
-    )
+    sizes = Sizes(channels, length, chunk, interval, groups, blocks, *share)
+    return sizes, triton.cdiv(length, chunk)
 
 
 def _planes(x: Tensor, is_complex: bool) -> Tensor:
@@ -153,21 +156,22 @@ def selective_scan_fwd_triton(
     if batch == 0:
         return results
     F = _flags(u, A, B, C, weight, softplus, reverse, FORWARD_STEPS)
-    S = _sizes(u, B, C, F, interval or 64, enough=2)
+    S, chunks = _sizes(u, B, C, F, interval or 64, enough=2)
     X, strides = _inputs(u, delta, A, B, C, D, z, bias, weight, initial_state, F)
     partial = A.new_empty(u.shape) if F.states > F.block_n else None
-    grid = (batch * S.chunks * S.groups * S.blocks,)
-    if S.chunks > 1:
-        ends, decays = (A.new_empty(S.chunks, batch, *A.shape) for _ in range(2))
+    grid = (batch * chunks * S.groups * S.blocks,)
+    if chunks > 1:
+        ends, decays = (A.new_empty(chunks, batch, *A.shape) for _ in range(2))
         ends_strides = _state_strides(ends, F.is_complex)
         chunk_end_kernel[grid](
-            ends, decays, ends_strides, X, strides, S, F.constants(), num_warps=1
+            ends, decays, ends_strides, X, strides, chunks, S, F.constants(), num_warps=1
         )
         _carry(ends, decays, initial_state, F, 0, 1)
         X, strides = X._replace(state=ends), strides._replace(state=ends_strides)
     selective_scan_fwd_kernel[grid](
         out, out.stride(), partial, _row_strides(partial), final,
-        _state_strides(final, F.is_complex), checkpoints, X, strides, S, F.constants(), num_warps=1,
+        _state_strides(final, F.is_complex), checkpoints, X, strides, chunks, S,
+        F.constants(), num_warps=1,
     )  # fmt: skip
     return results
 
@@ -184,30 +188,32 @@ def selective_scan_bwd_triton(
         for want, x in zip(wanted, tensors, strict=True)
     ]
     F = _flags(u, A, B, C, weight, softplus, reverse, backward_steps(u.device))
-    S = _sizes(u, B, C, F, interval, enough=8)
+    S, chunks = _sizes(u, B, C, F, interval, enough=8)
     # partial sums of v_B and v_C: at most half of u altogether, but at least one
     parts = max(1, min(S.channels // (4 * S.groups * A[0].numel()), S.blocks))
-    G = _partials(results, wanted, A, u.shape[0], parts, F, S)
+    G = _partials(results, wanted, A, u.shape[0], parts, chunks, F, S)
     if u.shape[0] > 0 and any(wanted):
         X, strides = _inputs(u, delta, A, B, C, D, z, bias, weight, initial_state, F)
-        _adjoint(G, v_out, v_final_state, checkpoints, X, strides, parts, F, S)
+        _adjoint(G, v_out, v_final_state, checkpoints, X, strides, parts, chunks, F, S)
     _reduce(results, wanted, G, F, S)
     return tuple(results)
 
 
-def _adjoint(G, v_out, v_final_state, checkpoints, X, strides, parts: int, F, S) -> None:
+def _adjoint(
+    G, v_out, v_final_state, checkpoints, X, strides, parts: int, chunks: int, F, S
+) -> None:
     batch = v_out.shape[0]
     carry, carry_strides = v_final_state, _state_strides(v_final_state, F.is_complex)
-    if S.chunks > 1:
-        shape = (S.chunks, batch, S.channels, F.states, *((2,) if F.is_complex else ()))
+    if chunks > 1:
+        shape = (chunks, batch, S.channels, F.states, *((2,) if F.is_complex else ()))
         carry, decays = (X.A.new_empty(shape) for _ in range(2))
         carry_strides = _state_strides(carry, F.is_complex)
-        adjoint_chunk_end_kernel[(batch * S.chunks * S.groups * S.blocks,)](
-            carry, decays, carry_strides, v_out, v_out.stride(), X, strides, S, F.constants(),
-            num_warps=1,
+        adjoint_chunk_end_kernel[(batch * chunks * S.groups * S.blocks,)](
+            carry, decays, carry_strides, v_out, v_out.stride(), X, strides, chunks, S,
+            F.constants(), num_warps=1,
         )  # fmt: skip
-        _carry(carry, decays, v_final_state, F, S.chunks - 1, -1)
-    units = batch * S.chunks * S.groups * parts
+        _carry(carry, decays, v_final_state, F, chunks - 1, -1)
+    units = batch * chunks * S.groups * parts
     programs = min(units, 16 * processors(v_out.device))
     scratch, scratch_sizes = _scratch(X.A, programs, F, S)
     gradient_strides = GradientStrides(
@@ -216,7 +222,7 @@ def _adjoint(G, v_out, v_final_state, checkpoints, X, strides, parts: int, F, S)
     )
     selective_scan_bwd_kernel[(programs,)](
         G, gradient_strides, scratch, scratch_sizes, v_out, v_out.stride(), carry, carry_strides,
-        checkpoints, X, strides, S, units, parts, F.constants(), num_warps=1,
+        checkpoints, X, strides, chunks, S, units, parts, F.constants(), num_warps=1,
     )  # fmt: skip
 
 
@@ -231,19 +237,19 @@ def _scratch(A: Tensor, programs: int, F: Flags, S: Sizes) -> tuple[Scratch, tup
     return Scratch(*(A.new_empty(programs * size) if size else None for size in sizes)), sizes
 
 
-def _partials(results, wanted, A, batch: int, parts: int, F: Flags, S: Sizes) -> Gradients:
+def _partials(results, wanted, A, batch: int, parts: int, chunks: int, F, S) -> Gradients:
     """Where the kernel writes: results themselves, or partial sums as `Gradients` says."""
     planes = (2,) if F.is_complex else ()
-    parameter = (batch * S.chunks, *planes, S.channels, F.states)
+    parameter = (batch * chunks, *planes, S.channels, F.states)
     rows = (batch, S.groups, parts)
     projection = (*rows, S.length, *planes, F.states)
     shapes = {
         "A": parameter,
         "B": parameter if F.constant_B else projection,
         "C": parameter if F.constant_C else projection,
-        "D": (batch * S.chunks, S.channels),
-        "bias": (batch * S.chunks, S.channels),
-        "weight": (batch * S.chunks, F.rank, S.channels),
+        "D": (batch * chunks, S.channels),
+        "bias": (batch * chunks, S.channels),
+        "weight": (batch * chunks, F.rank, S.channels),
     }
     if F.rank:
         shapes["delta"] = (*rows, F.rank, S.length)

@@ -82,13 +82,13 @@ class Scratch(NamedTuple):
     steps: Tensor | None  # v_s of an interval, where delta is a factor: (BLOCK_D, interval)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["chunks"])
 def adjoint_chunk_end_kernel(
-    ends, decays, ends_strides, v_out, v_out_strides, X, S, sizes, F: tl.constexpr
+    ends, decays, ends_strides, v_out, v_out_strides, X, S, chunks, sizes, F: tl.constexpr
 ):
     """The affine map of one chunk of the adjoint: what it hands on from zero, and its decays."""
     dtype: tl.constexpr = X.A.dtype.element_ty
-    b, c, group, block = program(tl.program_id(0), sizes.blocks, sizes)
+    b, c, group, block = program(tl.program_id(0), sizes.blocks, chunks, sizes)
     d, d_exists = channels_of(group, block, sizes, F)
     tiles = tl.cdiv(tl.minimum(sizes.chunk, sizes.length - c * sizes.chunk), F.steps)
     for n0 in range(0, F.states, F.block_n):
@@ -164,20 +164,20 @@ def reduce_factor(
         i = first + tl.arange(0, 32)
         t = t0 + i
         t_exists = (i < count) & (t >= 0) & (t < sizes.length)
-        p = steps + tl.arange(0, F.block_d)[:, None] * sizes.interval + i[None, :]
-        v_s = tl.load(p, mask=d_exists[:, None] & t_exists[None, :], other=0.0)
+        tile = steps + tl.arange(0, F.block_d)[:, None] * sizes.interval + i[None, :]
+        v_s = tl.load(tile, mask=d_exists[:, None] & t_exists[None, :], other=0.0)
         for r in range(F.rank):
             if G.delta is not None:
                 w = tl.load(X.weight + r * sizes.channels + d, mask=d_exists, other=0.0)
-                p = rows_delta + r * sizes.length.to(tl.int64) + t
-                old = tl.load(p, mask=t_exists & again_delta, other=0.0)
-                tl.store(p, old + tl.sum(v_s * w[:, None], 0), mask=t_exists)
+                row = rows_delta + r * sizes.length.to(tl.int64) + t
+                old = tl.load(row, mask=t_exists & again_delta, other=0.0)
+                tl.store(row, old + tl.sum(v_s * w[:, None], 0), mask=t_exists)
             if G.weight is not None:
-                row = tl.zeros([1], tl.int64) + r
-                x = load_rows(X.delta, S.delta, b, row, t, t_exists[None, :], v_s.dtype)
-                p = rows_weight + r * sizes.channels + d
-                old = tl.load(p, mask=d_exists & (again_weight | (first > 0)), other=0.0)
-                tl.store(p, old + tl.sum(v_s * x, 1), mask=d_exists)
+                r_ = tl.zeros([1], tl.int64) + r
+                x = load_rows(X.delta, S.delta, b, r_, t, t_exists[None, :], v_s.dtype)
+                column = rows_weight + r * sizes.channels + d
+                old = tl.load(column, mask=d_exists & (again_weight | (first > 0)), other=0.0)
+                tl.store(column, old + tl.sum(v_s * x, 1), mask=d_exists)
 
 
 @inline
@@ -194,14 +194,14 @@ def store_parameter(pointer, c, d, n, mask, v_r, v_i, sizes, F: tl.constexpr):
 @inline
 def adjoint_block(
     G, GS, states, sums, steps, rows_B, rows_C, rows_delta, v_out, v_out_strides, v_state,
-    v_state_strides, checkpoints, X, S, b, c, group, d, d_exists, n0, again, sizes,
+    v_state_strides, checkpoints, X, S, b, c, chunks, group, d, d_exists, n0, again, sizes,
     F: tl.constexpr,
 ):  # fmt: skip
     """The adjoint of one block of channels and of states over one chunk."""
     dtype: tl.constexpr = X.A.dtype.element_ty
     start = c * sizes.chunk
     stop = tl.minimum(start + sizes.chunk, sizes.length)
-    bc = b.to(tl.int64) * sizes.chunks + c
+    bc = b.to(tl.int64) * chunks + c
     last = n0 + F.block_n >= F.states
     n, n_exists = states_of(n0, F)
     mask_h = d_exists[:, None] & n_exists[None, :]
@@ -277,10 +277,10 @@ def adjoint_block(
         tl.store(G.bias + bc * sizes.channels + d, tl.sum(total_s, 1), mask=d_exists & last)
 
 
-@triton.jit(do_not_specialize=["units", "parts"])
+@triton.jit(do_not_specialize=["chunks", "units", "parts"])
 def selective_scan_bwd_kernel(
     G, GS, scratch, scratch_sizes, v_out, v_out_strides, v_state, v_state_strides, checkpoints,
-    X, S, sizes, units, parts, F: tl.constexpr,
+    X, S, chunks, sizes, units, parts, F: tl.constexpr,
 ):  # fmt: skip
     """A program takes every `programs`-th unit: a chunk of a sequence, every `parts`-th block.
 
@@ -295,7 +295,7 @@ def selective_scan_bwd_kernel(
     blocks = tl.cdiv(sizes.blocks, parts)
     for j in range(0, tl.cdiv(units - tl.program_id(0), tl.num_programs(0)) * blocks):
         unit = tl.program_id(0) + j // blocks * tl.num_programs(0)
-        b, c, group, part = program(unit, parts, sizes)
+        b, c, group, part = program(unit, parts, chunks, sizes)
         row = (b.to(tl.int64) * sizes.groups + group) * parts + part
         size = sizes.length.to(tl.int64) * (planes * F.states)
         rows_B = G.B
@@ -311,7 +311,7 @@ def selective_scan_bwd_kernel(
         for n0 in range(0, F.states, F.block_n):
             adjoint_block(
                 G, GS, states, sums, steps, rows_B, rows_C, rows_delta, v_out, v_out_strides,
-                v_state, v_state_strides, checkpoints, X, S, b, c, group, d, d_exists, n0,
+                v_state, v_state_strides, checkpoints, X, S, b, c, chunks, group, d, d_exists, n0,
                 j % blocks > 0, sizes, F,
             )  # fmt: skip
             tl.debug_barrier()

@@ -65,17 +65,17 @@ def save(checkpoints, i, b, d, n, mask, h_r, h_i, sizes, F: tl.constexpr):
         tl.store(p + sizes.channels.to(tl.int64) * F.states, h_i, mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["chunks"])
 def selective_scan_fwd_kernel(
     out, out_strides, partial, partial_strides, final_state, final_strides, checkpoints,
-    X, S, sizes, F: tl.constexpr,
+    X, S, chunks, sizes, F: tl.constexpr,
 ):  # fmt: skip
     """(S1) to (S5) for one block of channels over one chunk of one sequence.
 
     `partial` holds y between blocks of states, where N exceeds one block.
     """
     dtype: tl.constexpr = X.A.dtype.element_ty
-    b, c, group, block = program(tl.program_id(0), sizes.blocks, sizes)
+    b, c, group, block = program(tl.program_id(0), sizes.blocks, chunks, sizes)
     d, d_exists = channels_of(group, block, sizes, F)
     start = c * sizes.chunk
     stop = tl.minimum(start + sizes.chunk, sizes.length)
@@ -109,10 +109,10 @@ def selective_scan_fwd_kernel(
                 store_state(final_state, final_strides, b * 0, b, d, n, mask_h, h_r, h_i, F)
 
 
-@triton.jit
-def chunk_end_kernel(ends, decays, ends_strides, X, S, sizes, F: tl.constexpr):
+@triton.jit(do_not_specialize=["chunks"])
+def chunk_end_kernel(ends, decays, ends_strides, X, S, chunks, sizes, F: tl.constexpr):
     """The affine map of one chunk: its last state from zero, and the product of its decays."""
-    b, c, group, block = program(tl.program_id(0), sizes.blocks, sizes)
+    b, c, group, block = program(tl.program_id(0), sizes.blocks, chunks, sizes)
     d, d_exists = channels_of(group, block, sizes, F)
     start = c * sizes.chunk
     stop = tl.minimum(start + sizes.chunk, sizes.length)

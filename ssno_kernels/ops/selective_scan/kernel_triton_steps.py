@@ -68,7 +68,6 @@ class Sizes(NamedTuple):
     channels: int
     length: int
     chunk: int
-    chunks: int
     interval: int
     groups: int
     blocks: int
@@ -304,10 +303,10 @@ def advance(h_r, h_i, a_r, a_i, B, dtx, i: tl.constexpr, F: tl.constexpr):
 
 
 @inline
-def program(i, parts, sizes):
+def program(i, parts, chunks, sizes):
     """(batch, chunk, group, part of the group) of the i-th unit of work."""
     part = i % parts
     i = i // parts
     group = i % sizes.groups
     i = i // sizes.groups
-    return i // sizes.chunks, i % sizes.chunks, group, part
+    return i // chunks, i % chunks, group, part
