@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.metadata import version
 
 import torch
 
@@ -75,6 +76,12 @@ def interpreting() -> bool:
 def _triton_missing() -> str | None:
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed (pip install 'ssno_kernels[triton]')"
+    if interpreting():
+        triton, numpy = (
+            tuple(int(n) for n in version(name).split(".")[:2]) for name in ("triton", "numpy")
+        )
+        if triton < (3, 7) and numpy >= (2, 4):
+            return "the interpreter of triton before 3.7 fails with numpy 2.4 and later"
     return None
 
 
