@@ -166,7 +166,8 @@ struct Backward {
     void reverse(int steps, int64_t n, Operand<T, Shared, X> B, Operand<T, Shared, X> C) {
         const T *const dts = stage.dt, *const dts_u = dt_u, *const v_ys = v_y;
         const T *const states = past, *const as = decays;
-        T *const v_dts = v_dt, *const v_dts_u = v_dt_u, *const to_B = terms_B, *const to_C = terms_C;
+        T *const v_dts = v_dt, *const v_dts_u = v_dt_u, *const to_B = terms_B,
+                 *const to_C = terms_C;
         Num v[Count], rate[Count], v_A[Count], after[Count];
         for (int k = 0; k < Count; ++k) {
             v[k] = Num::load(v_h + (n + k) * P * W, W);
@@ -181,7 +182,8 @@ struct Backward {
 #pragma GCC unroll 8
             for (int k = 0; k < Count; ++k) {
                 const int64_t at = (k * P * STEPS + t) * W;
-                const Num before = Num::load(states + (k * P * (STEPS + 1) + t) * W, (STEPS + 1) * W);
+                const Num before =
+                    Num::load(states + (k * P * (STEPS + 1) + t) * W, (STEPS + 1) * W);
                 const Num a = Num::load(as + at, STEPS * W);
                 observe_vjp(after[k], cotangent).store(to_C + at, STEPS * W);  // (S7)
                 const auto r = advance_vjp(a, before, cotangent, B.at(k, t), C.at(k, t), v[k]);

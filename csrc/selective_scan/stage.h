@@ -33,7 +33,7 @@ void parallel(const Params& p, int64_t count, const F& body) {
                [](const void* context, int64_t i) { (*static_cast<const F*>(context))(i); });
 }
 
-constexpr int BLOCK = 2;  // states that are swept together: their chains of operations overlap
+constexpr int BLOCK = 4;  // states that are swept together: their chains of operations overlap
 
 // Where B or C of BLOCK states stand: scalars [k][part][step], vectors [k][part][step][lane], or,
 // constant in time, vectors [k][part][lane].

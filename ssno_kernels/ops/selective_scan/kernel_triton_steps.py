@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: MIT
+"""What the Triton kernels of `selective_scan` share: arguments, tiles, one step of the scan.
+
+A program is one warp. Its states are a tile [BLOCK_D, BLOCK_N] whose layout follows from the
+contiguous load of A: a thread holds four neighbouring states of several channels, so that sums
+over states are mostly, and sums over channels partly, inside a thread. What is the same for all
+states is computed once, on tiles [BLOCK_D, T] of T steps; `steps_of` hands their steps out.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import triton.language as tl
+from torch import Tensor
+
+from .kernel_triton_math import LOG2E, TURN, inline, multiply, softplus
+
+
+class Flags(NamedTuple):
+    """What a kernel is compiled for."""
+
+    states: int
+    block_n: int
+    block_d: int
+    steps: int
+    is_complex: bool
+    constant_B: bool
+    constant_C: bool
+    rank: int
+    softplus: bool
+    reverse: bool
+
+    def constants(self) -> Flags:
+        """The same as the compiler wants them."""
+        return Flags(*map(tl.constexpr, self))
+
+
+class Inputs(NamedTuple):
+    """Canonical arguments, but for A and constant B, C in planes ([2,] D, N) and weight (R, D)."""
+
+    u: Tensor
+    delta: Tensor
+    A: Tensor
+    B: Tensor
+    C: Tensor
+    D: Tensor | None
+    z: Tensor | None
+    bias: Tensor | None
+    weight: Tensor | None
+    state: Tensor | None  # that enters the chunks or, where there is one chunk, the sequence
+
+
+class Strides(NamedTuple):
+    """Of (B, D, L) tensors; of B and C (B, G, N, L, im); of the state (chunk, B, D, N, im)."""
+
+    u: tuple
+    delta: tuple
+    B: tuple
+    C: tuple
+    z: tuple
+    state: tuple
+
+
+class Sizes(NamedTuple):
+    """What a kernel is launched for; blocks counts the channel blocks of one group."""
+
+    channels: int
+    length: int
+    chunk: int
+    interval: int
+    groups: int
+    blocks: int
+    share_B: int  # groups of channels to a group of B
+    share_C: int
+
+
+@inline
+def columns(x):
+    """The columns of a tile [rows, T], T a power of two above 1, as a tuple of T vectors."""
+    if x.shape[1] == 2:
+        return tl.split(x)
+    else:
+        even, odd = tl.split(tl.reshape(x, [x.shape[0], x.shape[1] // 2, 2]))
+        return interleave(columns(even), columns(odd))
+
+
+@inline
+def interleave(even, odd):
+    merged = ()
+    for i in tl.static_range(len(even)):
+        merged = merged + (even[i], odd[i])  # noqa: RUF005
+    return merged
+
+
+@inline
+def steps_of(x, F: tl.constexpr):
+    """The columns of a tile of T times, in the order of the sweep."""
+    forward = columns(x)
+    if F.reverse:
+        backward = ()
+        for i in tl.static_range(F.steps):
+            backward = backward + (forward[F.steps - 1 - i],)  # noqa: RUF005
+        return backward
+    else:
+        return forward
+
+
+@inline
+def with_step(tile, i: tl.constexpr, column, F: tl.constexpr):
+    """The tile with the column of sweep step i replaced."""
+    k = tl.arange(0, F.steps)[None, :]
+    if F.reverse:
+        return tl.where(k == F.steps - 1 - i, column[:, None], tile)
+    else:
+        return tl.where(k == i, column[:, None], tile)
+
+
+@inline
+def load(pointers, mask, dtype: tl.constexpr):
+    """A tile in the state's dtype, 0 where masked."""
+    # converted before it is selected: so the conversion stays where each element is held once
+    return tl.where(mask, tl.load(pointers, mask=mask, other=0.0).to(dtype), 0.0)
+
+
+@inline
+def channels_of(group, block, sizes, F: tl.constexpr):
+    """The channels of a block, and which of them exist."""
+    per_group = sizes.channels // sizes.groups
+    d = block * F.block_d + tl.arange(0, F.block_d)
+    return (group * per_group + d).to(tl.int64), d < per_group
+
+
+@inline
+def states_of(n0, F: tl.constexpr):
+    """The states of a block, and which of them exist."""
+    n = n0 + tl.arange(0, F.block_n)
+    return n, n < F.states
+
+
+@inline
+def first_time(s, count, sizes, F: tl.constexpr):
+    """The least time among `count` sweep steps from s on; a reverse sweep may reach below 0."""
+    if F.reverse:
+        return sizes.length - count - s
+    else:
+        return s
+
+
+@inline
+def times_of(s, sizes, F: tl.constexpr):
+    """Times, in the order of memory, of the T sweep steps from s on, and which of them exist."""
+    t = first_time(s, F.steps, sizes, F) + tl.arange(0, F.steps)
+    if F.reverse:
+        return t, t >= 0
+    else:
+        return t, t < sizes.length
+
+
+@inline
+def load_parameter(pointer, d, n, mask, sizes, F: tl.constexpr):
+    """A tile of A, or of a constant B or C, from planes (D, N)."""
+    p = pointer + d[:, None] * F.states + n[None, :]
+    r = tl.load(p, mask=mask, other=0.0)
+    if F.is_complex:
+        return r, tl.load(p + sizes.channels.to(tl.int64) * F.states, mask=mask, other=0.0)
+    else:
+        return r, r
+
+
+@inline
+def load_A(pointer, d, n, mask, sizes, F: tl.constexpr):
+    r, i = load_parameter(pointer, d, n, mask, sizes, F)
+    return r * LOG2E, i * (1 / TURN)
+
+
+@inline
+def state_pointers(pointer, strides, c, b, d, n):
+    """Strides of a state: chunk, batch, channel, state, imaginary part."""
+    row = pointer + c.to(tl.int64) * strides[0] + b.to(tl.int64) * strides[1]
+    return row + d[:, None] * strides[2] + n.to(tl.int64)[None, :] * strides[3]
+
+
+@inline
+def load_state(pointer, strides, c, b, d, n, mask, dtype: tl.constexpr, F: tl.constexpr):
+    """The state tile, or zeros where there is none."""
+    if pointer is None:
+        r = tl.zeros([F.block_d, F.block_n], dtype)
+        return r, r
+    else:
+        p = state_pointers(pointer, strides, c, b, d, n)
+        r = tl.load(p, mask=mask, other=0.0)
+        if F.is_complex:
+            return r, tl.load(p + strides[4], mask=mask, other=0.0)
+        else:
+            return r, r
+
+
+@inline
+def store_state(pointer, strides, c, b, d, n, mask, h_r, h_i, F: tl.constexpr):
+    p = state_pointers(pointer, strides, c, b, d, n)
+    tl.store(p, h_r, mask=mask)
+    if F.is_complex:
+        tl.store(p + strides[4], h_i, mask=mask)
+
+
+@inline
+def checkpoint_pointers(checkpoints, i, b, d, n, sizes, F: tl.constexpr):
+    """Where checkpoint i lies in (B, saved, N', D); imaginary parts are N D elements further."""
+    saved = (sizes.length + sizes.interval - 1) // sizes.interval - 1
+    planes: tl.constexpr = 2 * F.states if F.is_complex else F.states
+    row = (b.to(tl.int64) * saved + i) * planes + n[None, :]
+    return checkpoints + row * sizes.channels + d[:, None]
+
+
+@inline
+def row_pointers(pointer, strides, b, d, t):
+    """A tile of a tensor (B, D, L)."""
+    row = pointer + b.to(tl.int64) * strides[0] + d[:, None] * strides[1]
+    return row + t.to(tl.int64)[None, :] * strides[2]
+
+
+@inline
+def load_rows(pointer, strides, b, d, t, mask, dtype: tl.constexpr):
+    return load(row_pointers(pointer, strides, b, d, t), mask, dtype)
+
+
+@inline
+def store_rows(pointer, strides, b, d, t, mask, tile):
+    p = row_pointers(pointer, strides, b, d, t)
+    tl.store(p, tile.to(pointer.dtype.element_ty), mask=mask)
+
+
+@inline
+def load_projection(
+    pointer, strides, b, g, n, n_exists, t, t_exists, constant, dtype: tl.constexpr, F: tl.constexpr
+):
+    """B or C at T steps, as tuples of rows; or `constant`, a pair, where there is one."""
+    if constant is not None:
+        return constant
+    else:
+        row = pointer + b.to(tl.int64) * strides[0] + g.to(tl.int64) * strides[1]
+        p = row + n.to(tl.int64)[:, None] * strides[2] + t.to(tl.int64)[None, :] * strides[3]
+        mask = n_exists[:, None] & t_exists[None, :]
+        r = steps_of(load(p, mask, dtype), F)
+        if F.is_complex:
+            return r, steps_of(load(p + strides[4], mask, dtype), F)
+        else:
+            return r, r
+
+
+@inline
+def at(M, i: tl.constexpr, constant: tl.constexpr):
+    """B or C at sweep step i of a tile, broadcastable to the tile of states."""
+    if constant:
+        return M
+    else:
+        return M[i][None, :]
+
+
+@inline
+def load_step_size(X, S, b, d, d_exists, t, t_exists, sizes, F: tl.constexpr):
+    """(S1) and (S2): dt and d dt / d s as tiles [BLOCK_D, T], 0 where masked."""
+    dtype: tl.constexpr = X.A.dtype.element_ty
+    mask = d_exists[:, None] & t_exists[None, :]
+    if F.rank == 0:
+        s = load_rows(X.delta, S.delta, b, d, t, mask, dtype)
+    else:
+        s = tl.zeros([F.block_d, F.steps], dtype)
+        for r in range(F.rank):
+            row = tl.zeros([1], tl.int64) + r
+            x = load_rows(X.delta, S.delta, b, row, t, t_exists[None, :], dtype)
+            w = tl.load(X.weight + r * sizes.channels + d, mask=d_exists, other=0.0)
+            s += w[:, None] * x
+    if X.bias is not None:
+        s += tl.load(X.bias + d, mask=d_exists, other=0.0)[:, None]
+    if F.softplus:
+        dt, slope = softplus(s)
+        return tl.where(mask, dt, 0.0), tl.where(mask, slope, 0.0)
+    else:
+        return tl.where(mask, s, 0.0), tl.zeros_like(s) + 1
+
+
+@inline
+def load_tile(X, S, b, group, d, d_exists, n, n_exists, t, t_exists, B, sizes, F: tl.constexpr):
+    """What enters T steps of (S3): u, dt, its slope, B."""
+    dtype: tl.constexpr = X.A.dtype.element_ty
+    mask = d_exists[:, None] & t_exists[None, :]
+    x = load_rows(X.u, S.u, b, d, t, mask, dtype)
+    dt, slope = load_step_size(X, S, b, d, d_exists, t, t_exists, sizes, F)
+    g = group // sizes.share_B
+    return x, dt, slope, load_projection(X.B, S.B, b, g, n, n_exists, t, t_exists, B, dtype, F)
+
+
+@inline
+def advance(h_r, h_i, a_r, a_i, B, dtx, i: tl.constexpr, F: tl.constexpr):
+    """(S3)"""
+    h_r, h_i = multiply(a_r, a_i, h_r, h_i, F.is_complex)
+    h_r += at(B[0], i, F.constant_B) * dtx
+    if F.is_complex:
+        h_i += at(B[1], i, F.constant_B) * dtx
+    return h_r, h_i
+
+
+@inline
+def program(i, parts, chunks, sizes):
+    """(batch, chunk, group, part of the group) of the i-th unit of work."""
+    part = i % parts
+    i = i // parts
+    group = i % sizes.groups
+    i = i // sizes.groups
+    return i // chunks, i % chunks, group, part

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: MIT
+"""What only the Triton backend has: chunks of length that run at once, tiles, tables of its own."""
+
+from __future__ import annotations
+
+import harness
+import pytest
+import torch
+
+from ssno_kernels.ops.selective_scan.spec import SPEC, make_inputs
+
+
+@pytest.fixture
+def kernels():
+    harness.need("selective_scan", "triton")
+    from ssno_kernels.ops.selective_scan import kernel_triton
+
+    return kernel_triton
+
+
+def run(inputs, gradients=True):
+    device = harness.device_of("triton")
+    expected, cotangents = harness.truth(SPEC, inputs, gradients)
+    results = harness.run(
+        SPEC, harness.to_device(inputs, device), "triton", cotangents if gradients else None
+    )
+    return results, expected
+
+
+CHUNKED = {
+    "real": {},
+    "reverse": {"reverse": True, "kind_B": "grouped", "kind_C": "constant"},
+    "complex": {"is_complex": True, "states": 3, "reverse": True},
+    "low-rank": {"rank": 2},
+}
+
+
+@pytest.mark.parametrize("options", CHUNKED.values(), ids=CHUNKED)
+def test_chunks_agree_with_the_reference(kernels, monkeypatch, options):
+    """Three chunks, the last of them short; states and their adjoints are carried across."""
+    monkeypatch.setattr(kernels, "FORCED_CHUNK", 64)
+    launched = []
+    carry = kernels._carry
+    monkeypatch.setattr(kernels, "_carry", lambda *a: launched.append(carry(*a)))
+    results, expected = run(make_inputs(torch.float32, batch=1, length=131, **options))
+    assert len(launched) == 2  # forward and backward ran in chunks
+    harness.assert_close(results, expected, SPEC.tolerances[torch.float32])
+
+
+def test_one_chunk_agrees_too(kernels, monkeypatch):
+    monkeypatch.setattr(kernels, "FORCED_CHUNK", 192)
+    results, expected = run(make_inputs(torch.float32, batch=1, length=131))
+    harness.assert_close(results, expected, SPEC.tolerances[torch.float32])
+
+
+def test_blocks_of_channels_share_partial_sums(kernels):
+    """Three blocks of 16 channels; with N = 16 one program takes them all, one after the other."""
+    inputs = make_inputs(torch.float32, batch=1, channels=35, length=9, states=16)
+    results, expected = run(inputs)
+    harness.assert_close(results, expected, SPEC.tolerances[torch.float32])
+
+
+def test_tiles_of_two_steps(kernels, monkeypatch):
+    """What devices of less than compute capability 9 run."""
+    monkeypatch.setattr(kernels, "backward_steps", lambda device: 2)
+    results, expected = run(make_inputs(torch.float32, batch=1, length=13))
+    harness.assert_close(results, expected, SPEC.tolerances[torch.float32])
+
+
+def test_many_programs_share_scratch(kernels, monkeypatch):
+    """16 programs take the 20 sequences of a batch, some of them two."""
+    monkeypatch.setattr(kernels, "processors", lambda device: 1)
+    results, expected = run(make_inputs(torch.float32, batch=20, length=5))
+    harness.assert_close(results, expected, SPEC.tolerances[torch.float32])
+
+
+@pytest.mark.parametrize("name", ["u", "delta", "A", "B", "C", "D", "z", "initial_state"])
+def test_only_what_is_needed(kernels, name):
+    """One gradient alone is what it is among all, and the others come back empty."""
+    inputs = make_inputs(torch.float32, batch=1, length=7)
+    device = harness.device_of("triton")
+    inputs = harness.to_device(inputs, device)
+    expected = harness.run(SPEC, inputs, "triton", ones(SPEC, inputs))[f"v_{name}"]
+    leaf = inputs[name].detach().requires_grad_()
+    outputs = SPEC.function(**(inputs | {name: leaf}), backend="triton")
+    (alone,) = torch.autograd.grad(outputs, leaf, ones(SPEC, inputs))
+    assert torch.equal(alone, expected)
+
+
+def ones(spec, inputs):
+    outputs = spec.function(**inputs, backend="reference")
+    return [torch.ones_like(o) for o in harness.as_tuple(outputs)]
+
+
+def test_determinism(kernels, monkeypatch):
+    monkeypatch.setattr(kernels, "FORCED_CHUNK", 64)
+    inputs = make_inputs(torch.float32, channels=20, length=70, kind_C="constant", rank=2)
+    first, _ = run(inputs)
+    again, _ = run(inputs)
+    for name, value in first.items():
+        assert torch.equal(value, again[name]), name
+
+
+def test_layout_of_the_output(kernels):
+    inputs = harness.to_device(make_inputs(torch.float32), harness.device_of("triton"))
+    inputs["u"] = inputs["u"].transpose(1, 2).contiguous().transpose(1, 2)
+    out, _ = SPEC.function(**inputs, backend="triton")
+    assert out.stride() == inputs["u"].stride()
+
+
+def test_step_size_keeps_its_relative_precision(kernels):
+    """softplus far below zero: log(1 + x) of a small x, as initial steps of 1e-3 are."""
+    inputs = make_inputs(torch.float32, batch=1, length=32, extras="delta_bias")
+    inputs["delta_bias"] = inputs["delta_bias"] - 9
+    results, expected = run(inputs)
+    harness.assert_close(results, expected, SPEC.tolerances[torch.float32])

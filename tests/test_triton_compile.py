@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: MIT
+"""The Triton kernels compiled for NVIDIA devices, without one: registers, shared memory, variants.
+
+Triton is imported here in processes of their own, one per target: in the other tests it was
+imported for its interpreter. They launch the kernels through Triton's own front end, stopped
+before the device would be needed, and answer with a table.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
+CASES = {
+    "float32": {},
+    "bfloat16": {"dtype": "bfloat16"},
+    "float32-reverse": {"reverse": True},
+    "float64": {"dtype": "float64"},
+    "complex": {"is_complex": True},
+    "low-rank": {"rank": 8},
+    "constant": {"kind_B": "constant", "kind_C": "constant"},
+    "states-64": {"states": 64},
+    "states-1": {"states": 1},
+}
+NO_SPILLS = ("float32", "bfloat16", "float32-reverse", "states-1")
+MAIN = ("selective_scan_fwd_kernel", "selective_scan_bwd_kernel")
+
+
+def resources(text: str) -> dict[str, int]:
+    """Registers, stack and local bytes of the one function in `cuobjdump -res-usage`'s answer."""
+    return {k: int(v) for k, v in re.findall(r"(REG|STACK|LOCAL):(\d+)", text)}
+
+
+def test_resources_are_parsed():
+    text = " Function k:\n  REG:96 STACK:8 SHARED:1024 LOCAL:16 CONSTANT[0]:664 TEXTURE:0"
+    assert resources(text) == {"REG": 96, "STACK": 8, "LOCAL": 16}
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """Per target: {"kernels": {case: {kernel: resources}}, "variants": ..., "squeezed": ...}."""
+    pytest.importorskip("triton")
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(tmp_path_factory.mktemp("triton"))
+    root = str(Path(__file__).parents[1])
+    environment["PYTHONPATH"] = os.pathsep.join([root, environment.get("PYTHONPATH", "")])
+    workers = {
+        target: subprocess.Popen(
+            [sys.executable, __file__, str(target)], env=environment, stdout=subprocess.PIPE
+        )
+        for target in SHARED_LIMIT
+    }
+    answers = {target: worker.communicate(timeout=500)[0] for target, worker in workers.items()}
+    assert all(worker.returncode == 0 for worker in workers.values())
+    return {target: json.loads(answer) for target, answer in answers.items()}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("target", SHARED_LIMIT)
+def test_shared_memory_fits(compiled, target, case):
+    kernels = compiled[target]["kernels"][case]
+    assert len(kernels) == 5  # forward, backward, the chunk maps of each, the carry
+    for name, used in kernels.items():
+        assert used["shared"] <= SHARED_LIMIT[target], f"{name}: {used}"
+
+
+@pytest.mark.parametrize("case", NO_SPILLS)
+@pytest.mark.parametrize("target", SHARED_LIMIT)
+def test_nothing_spills(compiled, target, case):
+    for name, used in compiled[target]["kernels"][case].items():
+        assert used["STACK"] == used["LOCAL"] == 0, f"{name}: {used}"
+
+
+@pytest.mark.parametrize("target", SHARED_LIMIT)
+def test_spills_would_show(compiled, target):
+    assert compiled[target]["squeezed"]["STACK"] > 0
+
+
+def test_sizes_and_strides_do_not_recompile(compiled):
+    """One variant where the rows of a tensor start on 16 elements, one where they do not."""
+    variants = compiled[90]["variants"]
+    assert variants["aligned"] == dict.fromkeys(MAIN, 1)
+    assert variants["all"] == dict.fromkeys(MAIN, 2)
+
+
+class _Compiler:
+    """Runs the backend's functions with kernels that are compiled and not launched."""
+
+    def __init__(self, target: int):
+        from triton.backends.compiler import GPUTarget
+        from triton.runtime import driver
+        from triton.runtime.jit import JITFunction
+
+        from ssno_kernels.ops.selective_scan import kernel_triton
+
+        class NoDevice:
+            get_current_target = staticmethod(lambda: GPUTarget("cuda", target, 32))
+            get_current_device = staticmethod(lambda: 0)
+            get_current_stream = staticmethod(lambda device: 0)
+
+        driver.set_active(NoDevice())
+        self.launched, self.options = {}, {}
+        run = JITFunction.run
+
+        def compile_only(function, *arguments, **keywords):
+            keywords |= {"warmup": True} | self.options
+            self.launched[function.__name__] = (function, run(function, *arguments, **keywords))
+
+        JITFunction.run = compile_only
+        kernel_triton.backward_steps = lambda device: kernel_triton.steps_for(target // 10)
+        self.module = kernel_triton
+
+    def call(self, dtype="float32", batch=2, length=256, **sizes):
+        """Forward and backward, in chunks, all gradients asked for."""
+        import torch
+
+        from ssno_kernels.ops.selective_scan.arguments import Arguments, canonical
+        from ssno_kernels.ops.selective_scan.function import checkpoint_interval
+        from ssno_kernels.ops.selective_scan.spec import make_inputs
+
+        options = {"states": 16, "kind_B": "grouped", "kind_C": "grouped"} | sizes
+        inputs = make_inputs(
+            getattr(torch, dtype), batch=batch, channels=128, length=length, **options
+        )
+        inputs.pop("return_final_state")
+        empty = dict.fromkeys(Arguments._fields) | {"delta_softplus": False, "reverse": False}
+        a = canonical(Arguments(**(empty | inputs)))
+        interval = checkpoint_interval(a.A[0].numel())
+        self.module.FORCED_CHUNK = interval
+        self.launched.clear()
+        out, state, checkpoints = self.module.selective_scan_fwd_triton(*a, True, interval)
+        needs = [t is not None for t in a[:10]]
+        self.module.selective_scan_bwd_triton(out, state, checkpoints, *a, interval, needs)
+        return self.launched
+
+    @staticmethod
+    def resources(kernel) -> dict[str, int]:
+        import tempfile
+
+        from triton import knobs
+
+        with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+            file.write(kernel.asm["cubin"])
+            file.flush()
+            command = [knobs.nvidia.cuobjdump.path, "-res-usage", file.name]
+            text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        return resources(text) | {"shared": kernel.metadata.shared}
+
+
+def _variants(compiler: _Compiler) -> dict[str, int]:
+    launched = compiler.call()
+    return {name: len(launched[name][0].device_caches[0][0]) for name in MAIN}
+
+
+def _answer(target: int) -> dict:
+    compiler = _Compiler(target)
+    answer = {"kernels": {}}
+    answer["kernels"]["float32"] = {
+        name: compiler.resources(kernel) for name, (_, kernel) in compiler.call().items()
+    }
+    if target == 90:
+        compiler.call(batch=5, length=1024)
+        compiler.call(batch=1, length=4096)
+        answer["variants"] = {"aligned": _variants(compiler)}
+        compiler.call(batch=3, length=251)
+        compiler.call(batch=2, length=333)
+        answer["variants"]["all"] = _variants(compiler)
+    for case, options in CASES.items():
+        answer["kernels"][case] = {
+            name: compiler.resources(kernel)
+            for name, (_, kernel) in compiler.call(**options).items()
+        }
+    compiler.options = {"maxnreg": 64}
+    answer["squeezed"] = compiler.resources(compiler.call()["selective_scan_bwd_kernel"][1])
+    return answer
+
+
+if __name__ == "__main__":
+    print(json.dumps(_answer(int(sys.argv[1]))))
