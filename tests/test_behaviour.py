@@ -42,6 +42,5 @@ def test_runs_are_bitwise_equal(spec, backend, sample):
     inputs = harness.to_device(sample.make(torch.float32), device)
     cotangents = harness.cotangents_for(harness.as_tuple(spec.function(**inputs, backend=backend)))
     first = harness.run(spec, inputs, backend, cotangents)
-    for _ in range(3):
-        for name, result in harness.run(spec, inputs, backend, cotangents).items():
-            assert torch.equal(result, first[name]), name
+    for name, result in harness.run(spec, inputs, backend, cotangents).items():
+        assert torch.equal(result, first[name]), name

@@ -132,18 +132,15 @@ def test_split_sequence_with_carried_state_is_the_whole(backend, sizes, where):
         assert harness.relative_error(v, expected) < TINY, name
 
 
-@each_backend
-@pytest.mark.parametrize(
-    "sample", [s for s in SPEC.samples if s.name in SPEC.core], ids=lambda s: s.name
-)
+@pytest.mark.parametrize("spec, backend, sample", harness.cases())
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_nan_in_A_spoils_its_channel_and_no_other(backend, sample, value):
-    device = harness.need(SPEC.name, backend)
+def test_nan_in_A_spoils_its_channel_and_no_other(spec, backend, sample, value):
+    device = harness.need(spec.name, backend)
     inputs = harness.to_device(sample.make(torch.float32), device)
-    clean = harness.run(SPEC, inputs, backend)
+    clean = harness.run(spec, inputs, backend)
     A = inputs["A"].clone()
     A[1, 2] = value
-    spoiled = harness.run(SPEC, inputs | {"A": A}, backend)
+    spoiled = harness.run(spec, inputs | {"A": A}, backend)
     for name, out in spoiled.items():
         others = [d for d in range(A.shape[0]) if d != 1]
         assert torch.equal(out[:, others], clean[name][:, others]), name
