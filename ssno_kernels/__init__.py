@@ -1,6 +1,13 @@
 # SPDX-License-Identifier: MIT
 """Fast, checked kernels for state-space neural operators."""
 
+try:
+    import torch as _  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f"ssno_kernels needs PyTorch 2.11 or newer, which cannot be imported here ({error})"
+    ) from error
+
 from .ops.selective_scan import selective_scan
 from .registry import BackendError, use_backend
 

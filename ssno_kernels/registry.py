@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,10 +26,25 @@ BACKENDS = ("cuda", "triton", "cpu", "composite", "reference")
 OPERATORS: dict[str, tuple[str, ...]] = {
     "selective_scan": ("triton", "cpu", "composite", "reference"),
 }
-"""The backends each operator implements."""
+"""The backends each operator implements, in the order of preference."""
 
 _TRITON_DEVICES = ("cuda", "xpu")  # a ROCm device calls itself "cuda" in PyTorch
-_forced: list[str] = []
+
+
+def _constant_when_traced(function):
+    """torch.compiler.assume_constant_result, but for its import of the compiler (0.7 s)."""
+    function._dynamo_marked_constant = True
+    return function
+
+
+class _Forced(threading.local):
+    """The backends forced by the `use_backend` blocks this thread is in, the innermost last."""
+
+    def __init__(self) -> None:
+        self.stack: list[str] = []
+
+
+_forced = _Forced()
 
 
 class BackendError(RuntimeError):
@@ -37,17 +53,17 @@ class BackendError(RuntimeError):
 
 @contextmanager
 def use_backend(name: str) -> Iterator[None]:
-    """Force one backend for every operator called inside the ``with`` block.
+    """Force one backend for every operator called inside the ``with`` block, in this thread.
 
-    A forced backend that cannot serve a call raises :class:`BackendError` with its reason; an
-    explicit ``backend=`` argument of a call wins over the context, the context over ``SSNO_BACKEND``.
+    A forced backend that cannot serve a call raises :class:`BackendError` with its reason. The
+    ``backend=`` argument of a call wins over the innermost block, and that over ``SSNO_BACKEND``.
     """
     _check_name(name, "use_backend")
-    _forced.append(name)
+    _forced.stack.append(name)
     try:
         yield
     finally:
-        _forced.pop()
+        _forced.stack.pop()
 
 
 def interpreting() -> bool:
@@ -62,9 +78,9 @@ def _triton_missing() -> str | None:
     return None
 
 
-@torch._dynamo.assume_constant_result
+@_constant_when_traced
 def why_not(operator: str, backend: str, device: str, forced: bool = True) -> str | None:
-    """The reason why `backend` cannot serve `operator` on tensors of `device`, or None if it can."""
+    """Why `backend` cannot serve `operator` on tensors of `device`; None if it can."""
     if backend not in OPERATORS[operator]:
         return f"{operator} has no {backend} backend in this version"
     if backend in ("reference", "composite"):
@@ -88,7 +104,7 @@ def why_not(operator: str, backend: str, device: str, forced: bool = True) -> st
     return f"{backend} serves CUDA tensors, not {device} tensors" if device != "cuda" else None
 
 
-@torch._dynamo.assume_constant_result
+@_constant_when_traced
 def _from_environment() -> str | None:
     name = os.environ.get("SSNO_BACKEND") or None
     if name is not None:
@@ -96,32 +112,39 @@ def _from_environment() -> str | None:
     return name
 
 
-@cache
-def _warn_slow(operator: str, device: str, reasons: str) -> None:
-    warnings.warn(
-        f"{operator} runs as plain PyTorch operations (backend 'composite'), which is many times "
-        f"slower than a kernel: {reasons}. This is said once.",
-        RuntimeWarning,
-        stacklevel=4,
-    )
-
-
-@torch._dynamo.assume_constant_result
-def _automatic(operator: str, device: str) -> str:
+@_constant_when_traced
+def preferred(operator: str, device: str) -> tuple[str, str]:
+    """The backend chosen where none is forced, and why those preferred to it do not serve."""
     reasons = []
-    for name in BACKENDS:
+    for name in OPERATORS[operator]:
         reason = why_not(operator, name, device, forced=False)
-        if name == "composite":
-            _warn_slow(operator, device, "; ".join(reasons))
         if reason is None:
-            return name
+            return name, "; ".join(reasons)
         reasons.append(f"{name}: {reason}")
     raise AssertionError("the composite backend serves every device")
 
 
+@cache
+def _warn_slow(operator: str, reasons: str) -> None:
+    warnings.warn(
+        f"{operator} runs as plain PyTorch operations (backend 'composite'), many times slower "
+        f"than a kernel. {reasons}. This is said once.",
+        RuntimeWarning,
+        stacklevel=5,  # the line that calls the operator
+    )
+
+
+@_constant_when_traced
+def _automatic(operator: str, device: str) -> str:
+    name, reasons = preferred(operator, device)
+    if name == "composite":
+        _warn_slow(operator, reasons)
+    return name
+
+
 def choose(operator: str, device: torch.device, backend: str | None) -> str:
-    """Name the backend that serves this call; raise :class:`BackendError` if a forced one cannot."""
-    forced = backend or (_forced[-1] if _forced else None) or _from_environment()
+    """Name the backend that serves this call; :class:`BackendError` if a forced one cannot."""
+    forced = backend or (_forced.stack[-1] if _forced.stack else None) or _from_environment()
     if forced is None:
         return _automatic(operator, device.type)
     _check_name(forced, "backend")

@@ -8,6 +8,7 @@ import os
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssno_kernels import registry
 from ssno_kernels.ops.selective_scan.spec import SPEC as SELECTIVE_SCAN
@@ -16,6 +17,8 @@ from ssno_kernels.ops.spec import Inputs, Spec
 SPECS = (SELECTIVE_SCAN,)
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 REQUIRED = set(filter(None, os.environ.get("SSNO_REQUIRE", "").split(",")))
+if unknown := REQUIRED - set(registry.BACKENDS):
+    raise ValueError(f"SSNO_REQUIRE names {unknown}; expected some of {registry.BACKENDS}")
 
 
 def device_of(backend: str) -> str:
@@ -37,9 +40,25 @@ def need(operator: str, backend: str) -> str:
     return device
 
 
-def backends(spec: Spec) -> tuple[str, ...]:
+def compared(spec: Spec) -> tuple[str, ...]:
     """The backends of an operator that are compared with its reference."""
     return tuple(b for b in registry.OPERATORS[spec.name] if b != "reference")
+
+
+def cases(backends: tuple[str, ...] | None = None, every_sample: bool = False) -> list:
+    """One case for each operator, backend (all but the reference) and (core) sample."""
+    return [
+        pytest.param(spec, backend, sample, id=f"{spec.name}-{backend}-{sample.name}")
+        for spec in SPECS
+        for backend in backends or compared(spec)
+        for sample in spec.samples
+        if every_sample or sample.name in spec.core
+    ]
+
+
+def first_core(spec: Spec, dtype: torch.dtype = torch.float64) -> Inputs:
+    """The first core sample: the one that bad inputs are changes to."""
+    return next(s for s in spec.samples if s.name == spec.core[0]).make(dtype)
 
 
 def tensors(inputs: Inputs) -> dict[str, Tensor]:
@@ -61,6 +80,20 @@ def to_device(inputs: Inputs, device: str) -> Inputs:
     return {k: x.to(device) if isinstance(x, Tensor) else x for k, x in inputs.items()}
 
 
+class RecordKernels(TorchDispatchMode):
+    """Records the calls of this package's own operators: (operator, arguments, outputs)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        outputs = func(*args, **(kwargs or {}))
+        if func.namespace == "ssno_kernels":
+            self.calls.append((func, args, outputs))
+        return outputs
+
+
 def as_tuple(outputs) -> tuple[Tensor, ...]:
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
@@ -70,16 +103,20 @@ def cotangents_for(outputs: tuple[Tensor, ...], seed: int = 1) -> list[Tensor]:
     return [torch.randn(o.shape, generator=generator, dtype=o.dtype) for o in outputs]
 
 
-def run(spec: Spec, inputs: Inputs, backend: str, cotangents=None) -> dict[str, Tensor]:
-    """Outputs `out0`, `out1` and, with cotangents, the gradient `v_x` of every tensor argument x."""
-    leaves = {
-        k: x.detach().requires_grad_(cotangents is not None) for k, x in tensors(inputs).items()
-    }
-    outputs = as_tuple(spec.function(**(inputs | leaves), backend=backend))
+def run(
+    spec: Spec, inputs: Inputs, backend: str, cotangents=None, needed=None, function=None
+) -> dict[str, Tensor]:
+    """Outputs `out0`, `out1`; with cotangents, the gradient `v_x` of each (needed) argument x."""
+    leaves = {k: x.detach() for k, x in tensors(inputs).items() if needed is None or k in needed}
+    for leaf in leaves.values():
+        leaf.requires_grad_(cotangents is not None)
+    outputs = as_tuple((function or spec.function)(**(inputs | leaves), backend=backend))
     results = {f"out{i}": o for i, o in enumerate(outputs)}
     if cotangents is not None:
-        v = [c.to(device=o.device, dtype=o.dtype) for c, o in zip(cotangents, outputs, strict=True)]
-        gradients = torch.autograd.grad(outputs, list(leaves.values()), v)
+        # an output may not depend on what is needed: the final state on C
+        pairs = [(o, c) for o, c in zip(outputs, cotangents, strict=True) if o.requires_grad]
+        v = [c.to(device=o.device, dtype=o.dtype) for o, c in pairs]
+        gradients = torch.autograd.grad([o for o, _ in pairs], list(leaves.values()), v)
         results |= {f"v_{k}": g for k, g in zip(leaves, gradients, strict=True)}
     return {k: r.detach() for k, r in results.items()}
 

@@ -22,7 +22,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class BadInput:
-    """Arguments that must be refused: what is changed, the exception, a pattern its text matches."""
+    """Arguments to be refused: what is changed, the exception, a pattern its text matches."""
 
     name: str
     change: Callable[[Inputs], Inputs]
@@ -38,6 +38,7 @@ class BenchShape:
     sizes: dict[str, int]
     dtype: torch.dtype = torch.float32
     quick: bool = False
+    gated: bool = False  # the operator's output gate is part of what the run computes
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,10 @@ class Spec:
     name: str
     function: Callable[..., Any]
     samples: tuple[Sample, ...]
+    core: tuple[str, ...]
+    """The few samples that use every argument between them, for the tests that cost most."""
     bad_inputs: tuple[BadInput, ...]
+    """Changes to the first core sample."""
     bench_shapes: tuple[BenchShape, ...]
     tolerances: dict[torch.dtype, float] = field(
         default_factory=lambda: {

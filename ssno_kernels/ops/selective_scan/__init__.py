@@ -41,11 +41,11 @@ def selective_scan(
         (S5)  out_t = y_t silu(z_t)                          out = y without z
 
     Re' is the identity for a real A, and 2 Re for a complex one (conjugate pairs, one of each
-    stored). ``final_state`` is h after the last step of the sweep: t = L-1, or t = 0 if ``reverse``.
+    stored). ``final_state`` is h after the sweep's last step: t = L-1, or t = 0 if ``reverse``.
 
     Adjoint, with v_x the cotangent of x and v_y = v_out silu(z):
 
-        (S6)  v_h_t = conj(C_t) v_y_t + conj(exp(dt_{t+1} A)) v_h_{t+1}      2 conj(C) if A is complex
+        (S6)  v_h_t = conj(C_t) v_y_t + conj(exp(dt_{t+1} A)) v_h_{t+1}    2 conj(C) for complex A
         (S7)  v_C_t = v_y_t conj(h_t);  v_B_t = dt_t u_t v_h_t               summed over channels
         (S8)  w_t = v_h_t conj(exp(dt_t A) h_{t-1});  v_A = sum_t dt_t w_t
         (S9)  v_dt_t = sum_n Re(conj(A) w_t) + u_t Re(conj(B_t) v_h_t);

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+# torch.compile does not trace dtype.to_complex()
+COMPLEX = {torch.float64: torch.complex128, torch.float32: torch.complex64}
 ACTIVATION_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -36,7 +38,7 @@ def state_dtype(activation: torch.dtype) -> torch.dtype:
 def check(
     u, delta, A, B, C, D, z, delta_bias, delta_weight, initial_state, delta_softplus, reverse
 ) -> Arguments:
-    """Raise for arguments that do not fit together; name the argument, what came, what would serve."""
+    """Raise for arguments that do not fit; say which, what came and what would serve."""
     given = Arguments(
         u, delta, A, B, C, D, z, delta_bias, delta_weight, initial_state, delta_softplus, reverse
     )
@@ -117,7 +119,7 @@ def _check_dtypes(a: Arguments) -> None:
         raise ValueError(f"u has dtype {activation}; expected one of {names}")
     real = state_dtype(activation)
     parameter = (activation, real)
-    cmplx = (real.to_complex(),)
+    cmplx = (COMPLEX[real],)
     is_complex = a.A.is_complex()
     _expect_dtype("A", a.A, (*parameter, *cmplx))
     for name in ("delta", "z"):
@@ -149,7 +151,7 @@ def canonical(a: Arguments) -> Arguments:
     def parameter(x: Tensor | None, as_complex: bool = False) -> Tensor | None:
         if x is None:
             return None
-        return torch.view_as_real(x.to(real.to_complex())) if as_complex else x.to(real)
+        return torch.view_as_real(x.to(COMPLEX[real])) if as_complex else x.to(real)
 
     def projection(M: Tensor) -> Tensor:
         if M.dim() == 2:

@@ -8,6 +8,9 @@ end there, so 5 rounds of elementwise operations replace 32 steps. Chunks follow
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import repeat
+
 import torch
 from torch import Tensor
 from torch.nn.functional import silu, softplus
@@ -31,43 +34,41 @@ def scan(
     is_complex = A.dim() == 3
     x, step = u.to(real), delta.to(real)
     if delta_weight is not None:
-        step = torch.einsum("dr,brl->bdl", delta_weight, step)
+        step = delta_weight @ step
     if delta_bias is not None:
         step = step + delta_bias[:, None]
     if delta_softplus:
         step = softplus(step)
     A = torch.complex(A[..., 0], A[..., 1]) if is_complex else A
-    h = None
-    if initial_state is not None:
-        h = (
-            torch.complex(initial_state[..., 0], initial_state[..., 1])
-            if is_complex
-            else initial_state
-        )
+    if initial_state is None:
+        h = A.new_zeros(u.shape[0], *A.shape)  # not left out: a NaN in A must meet it at step one
+    elif is_complex:
+        h = torch.complex(initial_state[..., 0], initial_state[..., 1])
+    else:
+        h = initial_state
 
-    def window(M: Tensor, first: int, last: int) -> Tensor:
-        """B or C over a chunk, as (B or 1, D, N, T or 1)."""
-        variable = M.dim() >= 4
-        if variable:
-            M = M[:, :, :, first:last].to(real)
-        if is_complex:
-            M = torch.complex(M[..., 0], M[..., 1])
-        if not variable:
-            return M[None, :, :, None]
+    def chunks(M: Tensor) -> Iterable[Tensor]:
+        """B or C chunk after chunk, as (B or 1, D, N, T or 1)."""
+        if M.dim() < 4:
+            constant = torch.complex(M[..., 0], M[..., 1]) if is_complex else M
+            return repeat(constant[None, :, :, None])
+        return (window(piece.to(real)) for piece in M.split(CHUNK, 3))
+
+    def window(M: Tensor) -> Tensor:
+        M = torch.complex(M[..., 0], M[..., 1]) if is_complex else M
         return M.repeat_interleave(u.shape[1] // M.shape[1], dim=1)
 
     if reverse:
         x, step = x.flip(-1), step.flip(-1)
         B, C = (M.flip(3) if M.dim() >= 4 else M for M in (B, C))
     ys = []
-    for first in range(0, u.shape[2], CHUNK):
-        last = min(first + CHUNK, u.shape[2])
-        dt = step[:, :, None, first:last]
+    # split, not sliced: the gradient of a slice is as long as the whole sequence
+    x_chunks, dt_chunks = (v[:, :, None].split(CHUNK, -1) for v in (x, step))
+    for x_k, dt, B_k, C_k in zip(x_chunks, dt_chunks, chunks(B), chunks(C), strict=False):
         a = torch.exp(dt * A[:, :, None])
-        b = dt * x[:, :, None, first:last] * window(B, first, last)
-        states = _scan_chunk(a, b, h)
+        states = _scan_chunk(a, dt * x_k * B_k, h)
         h = states[..., -1]
-        y = (window(C, first, last) * states).sum(2)
+        y = (C_k * states).sum(2)
         ys.append(2 * y.real if is_complex else y)
     y = torch.cat(ys, dim=-1)
     if D is not None:
@@ -82,10 +83,9 @@ def scan(
     return y, torch.view_as_real(h) if is_complex else h
 
 
-def _scan_chunk(a: Tensor, b: Tensor, h: Tensor | None) -> Tensor:
-    """All states h_t = a_t h_{t-1} + b_t along the last axis, h_{-1} = h or 0."""
-    if h is not None:
-        b = torch.cat([b[..., :1] + (a[..., 0] * h)[..., None], b[..., 1:]], dim=-1)
+def _scan_chunk(a: Tensor, b: Tensor, h: Tensor) -> Tensor:
+    """All states h_t = a_t h_{t-1} + b_t along the last axis, h_{-1} = h."""
+    b = torch.cat([b[..., :1] + (a[..., 0] * h)[..., None], b[..., 1:]], dim=-1)
     k = 1
     while k < a.shape[-1]:
         b = torch.cat([b[..., :k], b[..., k:] + a[..., k:] * b[..., :-k]], dim=-1)

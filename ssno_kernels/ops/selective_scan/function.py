@@ -50,9 +50,8 @@ def selective_scan(backend: str, want_state: bool, *arguments) -> tuple[Tensor, 
     a = canonical(Arguments(*arguments))
     save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in a[:10])
     interval = checkpoint_interval(a.A[0].numel())
-    out, state, _ = SelectiveScan.apply(
-        backend, a.delta_softplus, a.reverse, want_state, interval, save, *a[:10]
-    )
+    options = (backend, a.delta_softplus, a.reverse, want_state, interval, save)
+    out, state, _ = SelectiveScan.apply(options, *a[:10])
     if not want_state:
         return out, None
     return out, torch.view_as_complex(state) if state.dim() == 4 else state
@@ -61,16 +60,20 @@ def selective_scan(backend: str, want_state: bool, *arguments) -> tuple[Tensor, 
 class SelectiveScan(torch.autograd.Function):
     """out, final_state, checkpoints from canonical arguments."""
 
+    # no starred parameters: torch.compile knows a forward without ctx by their number
+
     @staticmethod
-    def forward(backend, delta_softplus, reverse, want_state, interval, save, *tensors):
+    def forward(options, u, delta, A, B, C, D, z, delta_bias, delta_weight, initial_state):
+        backend, delta_softplus, reverse, want_state, interval, save = options
+        tensors = (u, delta, A, B, C, D, z, delta_bias, delta_weight, initial_state)
         return _operator("fwd", backend)(
             *tensors, delta_softplus, reverse, want_state, interval if save else 0
         )
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.backend, ctx.delta_softplus, ctx.reverse, _, ctx.interval, ctx.saved = inputs[:6]
-        ctx.save_for_backward(*inputs[6:], output[2])
+        ctx.backend, ctx.delta_softplus, ctx.reverse, _, ctx.interval, ctx.saved = inputs[0]
+        ctx.save_for_backward(*inputs[1:], output[2])
         ctx.mark_non_differentiable(output[2])
         ctx.set_materialize_grads(False)
 
@@ -79,20 +82,19 @@ class SelectiveScan(torch.autograd.Function):
         *tensors, checkpoints = ctx.saved_tensors
         options = (ctx.delta_softplus, ctx.reverse)
         if v_out is None and v_final_state is None:
-            return (None,) * 16
+            return (None,) * 11
         if not ctx.saved:
             _, _, checkpoints = _operator("fwd", ctx.backend)(
                 *(t if t is None else t.detach() for t in tensors), *options, False, ctx.interval
             )
         if v_out is None:
             v_out = torch.zeros_like(tensors[0])
-        needs = list(ctx.needs_input_grad[6:])
+        needs = list(ctx.needs_input_grad[1:])
         cotangents = SelectiveScanBackward.apply(
-            ctx.backend, *options, ctx.interval, needs, checkpoints, v_out, v_final_state, *tensors
+            (ctx.backend, *options, ctx.interval, needs),
+            *(checkpoints, v_out, v_final_state, *tensors),
         )
-        return (None,) * 6 + tuple(
-            v if need else None for v, need in zip(cotangents, needs, strict=True)
-        )
+        return None, *(v if need else None for v, need in zip(cotangents, needs, strict=True))
 
 
 class SelectiveScanBackward(torch.autograd.Function):
@@ -100,16 +102,18 @@ class SelectiveScanBackward(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        backend, delta_softplus, reverse, interval, needs, checkpoints, v_out, v_state, *tensors
+        options, checkpoints, v_out, v_state, u, delta, A, B, C, D, z, bias, weight, initial_state
     ):
+        backend, delta_softplus, reverse, interval, needs = options
+        tensors = (u, delta, A, B, C, D, z, bias, weight, initial_state)
         return _operator("bwd", backend)(
             v_out, v_state, checkpoints, *tensors, delta_softplus, reverse, interval, needs
         )
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        _, ctx.delta_softplus, ctx.reverse, _, ctx.needs, _ = inputs[:6]
-        ctx.save_for_backward(*inputs[6:])
+        _, ctx.delta_softplus, ctx.reverse, _, ctx.needs = inputs[0]
+        ctx.save_for_backward(*inputs[2:])
         ctx.set_materialize_grads(False)
 
     @staticmethod
@@ -141,7 +145,7 @@ class SelectiveScanBackward(torch.autograd.Function):
         second = [None] * len(given)
         for i, value in zip(present, pull(w), strict=True):
             second[i] = value
-        return (None,) * 6 + tuple(second)
+        return None, None, *second
 
 
 def _operator(direction: str, backend: str):

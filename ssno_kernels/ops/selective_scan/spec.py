@@ -213,18 +213,34 @@ BAD_INPUTS = (
     BadInput("backend", _with(backend="cudnn"), ValueError, "backend is 'cudnn'; expected one of"),
 )
 
+# D counts the channels of all K = G traversals of a layer, as the scan sees them.
 BENCH_SHAPES = (
-    BenchShape("mambano-64-level1", dict(B=4, D=512, L=4096, N=16, G=4), quick=True),
-    BenchShape("mambano-64-level2", dict(B=4, D=1024, L=1024, N=16, G=4), quick=True),
-    BenchShape("mambano-64-level3", dict(B=16, D=2048, L=256, N=16, G=4)),
-    BenchShape("mambano-64-level4", dict(B=16, D=4096, L=64, N=16, G=4)),
-    BenchShape("mambano-airfoil-level1", dict(B=2, D=512, L=16384, N=16, G=4)),
-    BenchShape("field-256", dict(B=1, D=512, L=65536, N=16, G=4)),
+    BenchShape("mambano-64-level1-b4", dict(B=4, D=128, L=4096, N=16, G=4), quick=True),
+    BenchShape("mambano-64-level2-b4", dict(B=4, D=256, L=1024, N=16, G=4), quick=True),
+    BenchShape("mambano-64-level3-b4", dict(B=4, D=512, L=256, N=16, G=4), quick=True),
+    BenchShape("mambano-64-level4-b4", dict(B=4, D=1024, L=64, N=16, G=4), quick=True),
+    BenchShape("mambano-64-level1", dict(B=16, D=128, L=4096, N=16, G=4)),
+    BenchShape("mambano-64-level2", dict(B=16, D=256, L=1024, N=16, G=4)),
+    BenchShape("mambano-64-level3", dict(B=16, D=512, L=256, N=16, G=4)),
+    BenchShape("mambano-64-level4", dict(B=16, D=1024, L=64, N=16, G=4)),
+    BenchShape("mambano-airfoil-level1", dict(B=8, D=128, L=16384, N=16, G=4)),
+    BenchShape("field-256", dict(B=1, D=128, L=65536, N=16, G=4), quick=True),
+    BenchShape("field-256-bf16", dict(B=1, D=128, L=65536, N=16, G=4), torch.bfloat16),
+    BenchShape("field-512", dict(B=1, D=128, L=262144, N=16, G=4)),
     BenchShape("long-narrow", dict(B=1, D=8, L=262144, N=16, G=1), quick=True),
+    BenchShape("vmamba-t-v0", dict(B=8, D=768, L=3136, N=16, G=4), torch.bfloat16),
     BenchShape("vmamba-t-v2", dict(B=8, D=768, L=3136, N=1, G=4), torch.bfloat16, quick=True),
-    BenchShape("mamba-language", dict(B=1, D=1536, L=2048, N=16, G=1), torch.bfloat16, quick=True),
-    BenchShape("mamba-no-darcy", dict(B=8, D=768, L=4096, N=16, G=2)),
+    BenchShape(
+        "mamba-language",
+        dict(B=1, D=1536, L=2048, N=16, G=1),
+        torch.bfloat16,
+        quick=True,
+        gated=True,
+    ),
+    BenchShape("mamba-no-darcy", dict(B=8, D=384, L=4096, N=16, G=2)),
     BenchShape("large-state", dict(B=64, D=512, L=6, N=1024, G=1)),
 )
 
-SPEC = Spec("selective_scan", selective_scan, SAMPLES, BAD_INPUTS, BENCH_SHAPES)
+CORE = ("all", "low-rank-reverse", "constant-C", "complex-grouped-reverse")
+
+SPEC = Spec("selective_scan", selective_scan, SAMPLES, CORE, BAD_INPUTS, BENCH_SHAPES)

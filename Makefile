@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: MIT
+# make test | make bench [PROFILE=full] | make lint | make clean
+#
+# Each makes the environment $(VENV) with pinned versions and builds the kernels when need be.
+# PYTHON=python3 VENV= uses the interpreter that is there and installs nothing: the kernels are
+# then compiled at first use and cached.
+
+PYTHON ?= python3
+VENV ?= .venv
+PROFILE ?= quick
+
+export PYTHONPATH := $(CURDIR)
+
+ifeq ($(VENV),)
+run := $(PYTHON)
+clang_format := clang-format
+else
+run := $(VENV)/bin/python
+clang_format := $(VENV)/bin/clang-format
+installed := $(VENV)/.requirements
+built := $(VENV)/.kernels
+endif
+
+requirements := $(wildcard tests/requirements.txt bench/requirements.txt)
+cpp_files := $(shell find csrc -name '*.cpp' -o -name '*.h')
+
+.PHONY: test bench lint clean
+.DELETE_ON_ERROR:
+
+test: $(built)
+	$(run) -m pytest $(TESTS)
+
+bench: $(built)
+	$(run) -m bench --profile $(PROFILE)
+
+lint: $(installed)
+	$(run) -m ruff check .
+	$(run) -m ruff format --check .
+	$(clang_format) --dry-run -Werror $(cpp_files)
+
+clean:
+	rm -rf build *.egg-info ssno_kernels/_C_*.so .pytest_cache .hypothesis .ruff_cache $(VENV)
+
+$(VENV)/.requirements: $(requirements)
+	$(PYTHON) -m venv $(VENV)
+	$(run) -m pip install --quiet --disable-pip-version-check $(addprefix -r ,$(requirements))
+	touch $@
+
+$(VENV)/.kernels: $(installed) $(cpp_files) setup.py pyproject.toml ssno_kernels/extension.py
+	rm -f ssno_kernels/_C_*.so
+	$(run) -m pip install --quiet --disable-pip-version-check \
+		--no-build-isolation --no-deps --editable .
+	touch $@

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+// What a kernel of the selective scan is told: pointers, sizes, and strides in elements. A reversed
+// sweep is a negative time stride from the last sample, so kernels only know the sweep's own time.
+#pragma once
+
+#include <cstdint>
+
+namespace ssno::selective_scan {
+
+enum class Dtype { f64, f32, bf16, f16 };
+
+struct Activation {  // (B, D, L), or (B, R, L) for a low-rank delta
+    void* p = nullptr;
+    int64_t b = 0, d = 0, t = 0;
+};
+
+struct Projection {  // B or C: (B, G, N, L[, 2]) of activations, or constant (D, N[, 2]) of states
+    const void* p = nullptr;
+    bool constant = false;
+    int64_t groups = 1;
+    int64_t b = 0, g = 0, n = 0, t = 0, c = 0;  // g is the stride over channels if constant
+};
+
+struct States {  // (B, D, N[, 2]) of the state's dtype; b = 0 for A
+    void* p = nullptr;
+    int64_t b = 0, d = 0, n = 0, c = 0;
+};
+
+struct Vector {  // (D,) of the state's dtype
+    const void* p = nullptr;
+    int64_t d = 0;
+};
+
+struct Weight {  // delta_weight (D, R) of the state's dtype
+    const void* p = nullptr;
+    int64_t d = 0, r = 0;
+};
+
+// Cotangents that sum over channels or over batch and time: the kernel allocates and reduces its
+// partial sums and writes these outputs. A null pointer means that nobody asked.
+struct Cotangents {
+    Activation v_out, v_u, v_delta, v_z;
+    States v_final_state, v_A, v_initial_state;
+    Projection v_B, v_C;  // written; a constant one likewise
+    Vector v_D, v_delta_bias;
+    Weight v_delta_weight;
+};
+
+struct Params {
+    Dtype dtype = Dtype::f32;
+    bool is_complex = false, delta_softplus = false;
+    int64_t batch = 0, channels = 0, length = 0, states = 0;
+    int64_t rank = 0;      // of the low-rank delta, 0 without
+    int64_t interval = 0;  // steps between checkpoints, 0 for none
+    Activation u, delta, z, out;
+    States A, initial_state, final_state;
+    Projection B, C;
+    Vector D, delta_bias;
+    Weight delta_weight;
+    void* checkpoints = nullptr;  // (B, ceil(L / interval) - 1, N', D) of the state's dtype
+    Cotangents grad;
+    int threads = 1;
+    void (*parallel)(int64_t count, const void* context,
+                     void (*body)(const void*, int64_t)) = nullptr;
+};
+
+}  // namespace ssno::selective_scan
+
+// One pair for each instruction set; the wide registers of AVX-512 serve 16 floats, its 256-bit
+// form 8, which wastes less where fewer channels share B and C.
+#define SSNO_DECLARE(isa)                                        \
+    namespace ssno::isa {                                        \
+    void selective_scan_forward(const selective_scan::Params&);  \
+    void selective_scan_backward(const selective_scan::Params&); \
+    }
+SSNO_DECLARE(avx512)
+SSNO_DECLARE(avx512vl)
+SSNO_DECLARE(avx2)
+SSNO_DECLARE(plain)
+#undef SSNO_DECLARE

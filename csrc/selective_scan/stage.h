@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: MIT
+// Staging of a tile's operands for STEPS steps: (S1), (S2), B and C, masks, and the arrays in which
+// one thread keeps them.
+#pragma once
+
+#include <new>
+
+#include "selective_scan/tile.h"
+#include "ssno/scan_step.h"
+
+namespace ssno::SSNO_ISA {
+
+// Uninitialised memory on a cache line's boundary.
+template <class T>
+class Buffer {
+  public:
+    explicit Buffer(int64_t size)
+        : p_(size > 0 ? static_cast<T*>(::operator new(size * sizeof(T), std::align_val_t{64}))
+                      : nullptr) {}
+    ~Buffer() { ::operator delete(p_, std::align_val_t{64}); }
+    Buffer(const Buffer&) = delete;
+    Buffer& operator=(const Buffer&) = delete;
+    operator T*() const { return p_; }
+
+  private:
+    T* p_;
+};
+
+// Run body(i) for all i < count on the caller's threads.
+template <class F>
+void parallel(const Params& p, int64_t count, const F& body) {
+    p.parallel(count, &body,
+               [](const void* context, int64_t i) { (*static_cast<const F*>(context))(i); });
+}
+
+constexpr int BLOCK = 4;  // states that are swept together: their chains of operations overlap
+
+// Where B or C of BLOCK states stand: scalars [k][part][step], vectors [k][part][step][lane], or,
+// constant in time, vectors [k][part][lane].
+template <class T, bool Shared, bool X>
+struct Operand {
+    const T* p;
+    int64_t state, part, step;
+    SSNO_INLINE Number<T, X> at(int k, int t) const {
+        Number<T, X> x;
+        for (int c = 0; c < x.PARTS; ++c) {
+            const T* from = p + k * state + c * part + t * step;
+            x.part[c] = Shared ? splat<T>(*from) : load<T>(from);
+        }
+        return x;
+    }
+};
+
+// What every sweep over a tile needs: its rates, its constant B and C, and room for staged
+// operands.
+template <class T, bool X>
+struct Stage {
+    static constexpr int W = Lanes<T>::W, P = X ? 2 : 1;
+    const Params& p;
+    Buffer<T> rate, constant_B, constant_C, B, C, dt, u, row;
+
+    const int64_t ahead;  // from a stage of steps to the one that will follow it
+
+    Stage(const Params& params, int64_t following)
+        : p(params),
+          rate(p.states * P * W),
+          constant_B(p.B.constant ? p.states * P * W : 0),
+          constant_C(p.C.constant ? p.states * P * W : 0),
+          B(p.B.constant ? 0 : BLOCK * P * STEPS * W),
+          C(p.C.constant ? 0 : BLOCK * P * STEPS * W),
+          dt(STEPS * W),
+          u(STEPS * W),
+          row(STEPS * W),
+          ahead(following) {}
+
+    // Values (d, n) of A or of a constant B or C, times the units of their parts
+    void take_states(const Tile<T>& tile, const void* from, int64_t d, int64_t n, int64_t c,
+                     const double (&units)[2], T* to) {
+        for (int64_t i = 0; i < p.states * P; ++i) {
+            const Vec<T> v = gather_lanes<T>(
+                from, [&](int lane) { return tile.d[lane] * d + i / P * n + i % P * c; });
+            for (int lane = 0; lane < W; ++lane)  // rounded once
+                to[i * W + lane] = static_cast<T>(static_cast<double>(v[lane]) * units[i % P]);
+        }
+    }
+
+    void begin(const Tile<T>& tile) {
+        constexpr double one[2] = {1, 1};
+        take_states(tile, p.A.p, p.A.d, p.A.n, p.A.c, RATE_UNITS, rate);
+        if (p.B.constant) take_states(tile, p.B.p, p.B.g, p.B.n, p.B.c, one, constant_B);
+        if (p.C.constant) take_states(tile, p.C.p, p.C.g, p.C.n, p.C.c, one, constant_C);
+    }
+
+    // Zero x where a lane is idle or past the end of its chunk.
+    void mask(const Tile<T>& tile, int64_t t0, int steps, T* x) const {
+        if (tile.even && tile.lanes == W) return;
+        for (int i = 0; i < W; ++i) {
+            const int64_t from = i < tile.lanes ? tile.steps_of(i, t0, steps) : 0;
+            for (int64_t t = from; t < steps; ++t) x[t * W + i] = 0;
+        }
+    }
+
+    // u, and dt by (S1), (S2); with `slope`, the derivative of dt in s
+    void stage_input(const Tile<T>& tile, int64_t t0, int steps, T* slope = nullptr) {
+        gather(p, tile, p.u, t0, steps, static_cast<T*>(u), ahead);
+        if (p.rank == 0)
+            gather(p, tile, p.delta, t0, steps, static_cast<T*>(dt), ahead);
+        else if (tile.one_segment)
+            project<true>(tile, t0, steps);
+        else
+            project<false>(tile, t0, steps);
+        if (p.delta_bias.p || p.delta_softplus) {
+            const Vec<T> bias = p.delta_bias.p ? lane_values(tile, p.delta_bias) : Vec<T>{};
+            for (int t = 0; t < steps; ++t) {
+                const Vec<T> s = load<T>(dt + t * W) + bias;
+                store<T>(dt + t * W, p.delta_softplus ? softplus<T>(s) : s);
+                if (p.delta_softplus && slope) store<T>(slope + t * W, softplus_slope<T>(s));
+            }
+        }
+        mask(tile, t0, steps, dt);
+        mask(tile, t0, steps, u);
+    }
+
+    Vec<T> lane_values(const Tile<T>& tile, const Vector& v) const {
+        return gather_lanes<T>(v.p, [&](int i) { return tile.d[i] * v.d; });
+    }
+    Vec<T> weight(const Tile<T>& tile, int64_t r) const {
+        return gather_lanes<T>(p.delta_weight.p, [&](int i) {
+            return tile.d[i] * p.delta_weight.d + r * p.delta_weight.r;
+        });
+    }
+
+    // The factor r of a low-rank delta, to `row`
+    template <bool Shared>
+    void stage_factor(const Tile<T>& tile, int64_t r, int64_t t0, int steps) {
+        gather_common<T, Shared>(
+            p, tile, p.delta, [&](int) { return r; }, t0, steps, static_cast<T*>(row));
+    }
+    template <bool Shared>
+    Vec<T> factor(int t) const {
+        return Shared ? splat<T>(row[t]) : load<T>(row + t * W);
+    }
+
+    template <bool Shared>
+    void project(const Tile<T>& tile, int64_t t0, int steps) {
+        for (int64_t r = 0; r < p.rank; ++r) {
+            stage_factor<Shared>(tile, r, t0, steps);
+            const Vec<T> w = weight(tile, r);
+            for (int t = 0; t < steps; ++t) {
+                const Vec<T> before = r ? load<T>(dt + t * W) : Vec<T>{};
+                store<T>(dt + t * W, w * factor<Shared>(t) + before);
+            }
+        }
+    }
+
+    // B or C of states n .. n + count - 1
+    template <bool Shared>
+    Operand<T, Shared, X> stage(const Tile<T>& tile, const Projection& M, const T* constant,
+                                T* room, int64_t n, int count, int64_t t0, int steps) {
+        if (M.constant) return {constant + n * P * W, P * W, W, 0};
+        const int64_t per_group = p.channels / M.groups;
+        if constexpr (Shared)
+            if (p.dtype == (sizeof(T) == 8 ? Dtype::f64 : Dtype::f32)) {  // read where they are
+                const int64_t at = tile.b[0] * M.b + tile.d[0] / per_group * M.g + n * M.n +
+                                   (tile.first[0] + t0) * M.t;
+                const T* from = static_cast<const T*>(M.p) + at;
+                if (t0 + ahead >= 0 && t0 + ahead + STEPS <= tile.longest)
+                    for (int i = 0; i < count * P; ++i)
+                        prefetch_row(from + i / P * M.n + i % P * M.c + ahead * M.t, M.t, STEPS);
+                return {from, M.n, M.c, M.t};
+            }
+        constexpr int64_t step = Shared ? 1 : W;
+        for (int i = 0; i < count * P; ++i) {
+            const Activation a{static_cast<char*>(const_cast<void*>(M.p)) +
+                                   (n + i / P) * bytes(M.n) + i % P * bytes(M.c),
+                               M.b, M.g, M.t};
+            gather_common<T, Shared>(
+                p, tile, a, [&](int l) { return tile.d[l] / per_group; }, t0, steps,
+                room + i * STEPS * step);
+        }
+        return {room, P * STEPS * step, STEPS * step, step};
+    }
+
+    int64_t bytes(int64_t elements) const {
+        const int64_t size = p.dtype == Dtype::f64 ? 8 : p.dtype == Dtype::f32 ? 4 : 2;
+        return elements * size;
+    }
+};
+
+}  // namespace ssno::SSNO_ISA

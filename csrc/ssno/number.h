@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT
+// Real and complex numbers, a vector of lanes each, under the same names, so that a recurrence and
+// its adjoint are written once. Cotangents are dL/dRe + i dL/dIm, as PyTorch's gradients are.
+#pragma once
+
+#include "ssno/elementary.h"
+
+namespace ssno::SSNO_ISA {
+
+template <class T, bool Complex>
+struct Number {
+    static constexpr int PARTS = Complex ? 2 : 1;
+    Vec<T> part[PARTS];  // the real part, the imaginary part
+
+    // Parts `stride` elements apart.
+    static SSNO_INLINE Number load(const T* p, int64_t stride) {
+        Number x;
+        for (int c = 0; c < PARTS; ++c) x.part[c] = SSNO_ISA::load<T>(p + c * stride);
+        return x;
+    }
+    SSNO_INLINE void store(T* p, int64_t stride) const {
+        for (int c = 0; c < PARTS; ++c) SSNO_ISA::store<T>(p + c * stride, part[c]);
+    }
+};
+
+template <class T>
+using Real = Number<T, false>;
+template <class T>
+using Cplx = Number<T, true>;
+
+template <class T, bool X>
+SSNO_INLINE Number<T, X> operator+(const Number<T, X>& a, const Number<T, X>& b) {
+    Number<T, X> r;
+    for (int c = 0; c < r.PARTS; ++c) r.part[c] = a.part[c] + b.part[c];
+    return r;
+}
+
+template <class T, bool X>
+SSNO_INLINE Number<T, X> scale(Vec<T> s, const Number<T, X>& a) {
+    Number<T, X> r;
+    for (int c = 0; c < r.PARTS; ++c) r.part[c] = s * a.part[c];
+    return r;
+}
+
+// s a + b for a real s
+template <class T, bool X>
+SSNO_INLINE Number<T, X> scale_add(Vec<T> s, const Number<T, X>& a, const Number<T, X>& b) {
+    Number<T, X> r;
+    for (int c = 0; c < r.PARTS; ++c) r.part[c] = s * a.part[c] + b.part[c];
+    return r;
+}
+
+// a b
+template <class T>
+SSNO_INLINE Real<T> mul(const Real<T>& a, const Real<T>& b) {
+    return {{a.part[0] * b.part[0]}};
+}
+template <class T>
+SSNO_INLINE Cplx<T> mul(const Cplx<T>& a, const Cplx<T>& b) {
+    return {{a.part[0] * b.part[0] - a.part[1] * b.part[1],
+             a.part[0] * b.part[1] + a.part[1] * b.part[0]}};
+}
+
+// conj(a) b
+template <class T>
+SSNO_INLINE Real<T> conj_mul(const Real<T>& a, const Real<T>& b) {
+    return mul(a, b);
+}
+template <class T>
+SSNO_INLINE Cplx<T> conj_mul(const Cplx<T>& a, const Cplx<T>& b) {
+    return {{a.part[0] * b.part[0] + a.part[1] * b.part[1],
+             a.part[0] * b.part[1] - a.part[1] * b.part[0]}};
+}
+
+// Re(conj(a) b)
+template <class T>
+SSNO_INLINE Vec<T> dot(const Real<T>& a, const Real<T>& b) {
+    return a.part[0] * b.part[0];
+}
+template <class T>
+SSNO_INLINE Vec<T> dot(const Cplx<T>& a, const Cplx<T>& b) {
+    return a.part[0] * b.part[0] + a.part[1] * b.part[1];
+}
+
+// Re' of (S4), the contribution C h of one state to y, and its cotangents in h and in C
+template <class T>
+SSNO_INLINE Vec<T> observe(const Real<T>& C, const Real<T>& h) {
+    return C.part[0] * h.part[0];
+}
+template <class T>
+SSNO_INLINE Vec<T> observe(const Cplx<T>& C, const Cplx<T>& h) {
+    return T(2) * (C.part[0] * h.part[0] - C.part[1] * h.part[1]);
+}
+template <class T>
+SSNO_INLINE Real<T> observe_vjp(const Real<T>& other, Vec<T> v_y) {
+    return {{v_y * other.part[0]}};
+}
+template <class T>
+SSNO_INLINE Cplx<T> observe_vjp(const Cplx<T>& other, Vec<T> v_y) {
+    const Vec<T> twice = v_y + v_y;
+    return {{twice * other.part[0], -twice * other.part[1]}};
+}
+
+// exp(dt A) from `rate`, A in the units of exp2 and of quarter turns (see RATE_UNITS)
+template <class T>
+SSNO_INLINE Real<T> decay(Vec<T> dt, const Real<T>& rate) {
+    return {{exp2<T>(dt * rate.part[0])}};
+}
+template <class T>
+SSNO_INLINE Cplx<T> decay(Vec<T> dt, const Cplx<T>& rate) {
+    const Vec<T> magnitude = exp2<T>(dt * rate.part[0]);
+    Vec<T> cosine, sine;
+    cos_sin_quarters<T>(dt * rate.part[1], cosine, sine);
+    return {{magnitude * cosine, magnitude * sine}};
+}
+constexpr double RATE_UNITS[2] = {LOG2_E, 0.63661977236758134308};  // log2(e), 2 / pi
+
+}  // namespace ssno::SSNO_ISA

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: MIT
+"""What every operator promises of every backend: layout kept, same result on every run."""
+
+from __future__ import annotations
+
+import harness
+import pytest
+import torch
+
+
+def layout(x: torch.Tensor) -> list[int]:
+    return [stride for stride, size in zip(x.stride(), x.shape, strict=True) if size > 1]
+
+
+def is_dense(x: torch.Tensor) -> bool:
+    """Whether its elements fill a block of memory, in any order of the axes."""
+    return layout(torch.empty_like(x)) == layout(x)
+
+
+@pytest.mark.parametrize("spec, backend, sample", harness.cases(every_sample=True))
+def test_output_keeps_the_layout(spec, backend, sample):
+    device = harness.need(spec.name, backend)
+    inputs = harness.to_device(sample.make(torch.float32), device)
+    first = next(iter(harness.tensors(inputs).values()))
+    out = harness.run(spec, inputs, backend)["out0"]
+    if is_dense(first):
+        assert layout(out) == layout(first)
+    else:
+        assert out.is_contiguous()
+
+
+@pytest.mark.parametrize("spec", harness.SPECS, ids=lambda s: s.name)
+def test_samples_cover_the_layouts(spec):
+    firsts = [next(iter(harness.tensors(s.make(torch.float32)).values())) for s in spec.samples]
+    assert any(is_dense(x) and not x.is_contiguous() for x in firsts), "a channels-last one"
+    assert any(not is_dense(x) for x in firsts), "one with holes"
+
+
+@pytest.mark.parametrize("spec, backend, sample", harness.cases())
+def test_runs_are_bitwise_equal(spec, backend, sample):
+    device = harness.need(spec.name, backend)
+    inputs = harness.to_device(sample.make(torch.float32), device)
+    cotangents = harness.cotangents_for(harness.as_tuple(spec.function(**inputs, backend=backend)))
+    first = harness.run(spec, inputs, backend, cotangents)
+    for _ in range(3):
+        for name, result in harness.run(spec, inputs, backend, cotangents).items():
+            assert torch.equal(result, first[name]), name

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: MIT
+"""The compiled extension: built once, found again, and each failure told in one sentence."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from ssno_kernels import extension
+
+ROOT = Path(__file__).parents[1]
+SOURCE = """
+#include <torch/csrc/stable/library.h>
+static int64_t source_hash() { return SSNO_SOURCE_HASH; }
+STABLE_TORCH_LIBRARY_FRAGMENT(ssno_test_NAME, m) { m.def("source_hash() -> int"); }
+STABLE_TORCH_LIBRARY_IMPL(ssno_test_NAME, CompositeExplicitAutograd, m) {
+    m.impl("source_hash", TORCH_BOX(&source_hash));
+}
+"""
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A stand-in for an install: a tiny extension of its own, an empty cache, nothing loaded."""
+    name = tmp_path.name.replace("-", "_")
+    (tmp_path / "site" / "_csrc").mkdir(parents=True)
+    (tmp_path / "site" / "_csrc" / "extension.cpp").write_text(SOURCE.replace("NAME", name))
+    monkeypatch.setattr(extension, "_PACKAGE", tmp_path / "site")
+    monkeypatch.setattr(extension, "_loaded", None)
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "cache"))
+    extension.why_not.cache_clear()
+    yield tmp_path
+    extension.why_not.cache_clear()
+
+
+def need_compiler() -> None:
+    try:
+        extension._compiler()
+    except extension.BuildError as error:
+        pytest.skip(str(error))
+
+
+def loaded_hash(package: Path) -> int:
+    return getattr(torch.ops, f"ssno_test_{package.name.replace('-', '_')}").source_hash()
+
+
+def fresh(monkeypatch) -> None:
+    """As a new process would be."""
+    monkeypatch.setattr(extension, "_loaded", None)
+    extension.why_not.cache_clear()
+
+
+def no_compiler_call(monkeypatch) -> None:
+    def refuse(*_, **__):
+        raise AssertionError("a compiler was called")
+
+    monkeypatch.setattr(extension.subprocess, "run", refuse)
+
+
+def test_compiles_at_first_use_and_then_never_again(package, monkeypatch):
+    need_compiler()
+    assert extension.why_not() is None
+    assert extension.loaded_from().parent == package / "cache"
+    assert loaded_hash(package) == extension.source_hash(package / "site" / "_csrc")
+    no_compiler_call(monkeypatch)
+    assert extension.why_not() is None
+    fresh(monkeypatch)
+    assert extension.why_not() is None
+    assert sorted(p.suffix for p in (package / "cache").iterdir()) == [".lock", ".so"]
+
+
+def test_extension_built_at_install_is_used(package, monkeypatch):
+    need_compiler()
+    folder = package / "site" / "_csrc"
+    target = package / "site" / f"{extension.built_name(folder)}.abi3.so"
+    extension.build(folder, target)
+    no_compiler_call(monkeypatch)
+    assert extension.why_not() is None
+    assert extension.loaded_from() == target
+    assert not (package / "cache").exists()
+
+
+def test_stale_binary_is_not_used(package):
+    need_compiler()
+    folder = package / "site" / "_csrc"
+    extension.build(folder, package / "site" / f"{extension.built_name(folder)}.abi3.so")
+    with open(folder / "extension.cpp", "a") as file:
+        file.write("// changed\n")
+    assert extension.why_not() is None
+    assert extension.loaded_from().parent == package / "cache"
+    assert loaded_hash(package) == extension.source_hash(folder)
+
+
+def test_header_and_flag_change_the_hash(package, monkeypatch):
+    folder = package / "site" / "_csrc"
+    hashes = {extension.source_hash(folder)}
+    (folder / "extra.h").write_text("// new\n")
+    hashes.add(extension.source_hash(folder))
+    monkeypatch.setattr(extension, "_FLAGS", (*extension._FLAGS, "-g"))
+    hashes.add(extension.source_hash(folder))
+    assert len(hashes) == 3
+
+
+def test_broken_binary_of_an_install_gives_way(package):
+    need_compiler()
+    folder = package / "site" / "_csrc"
+    (package / "site" / f"{extension.built_name(folder)}.abi3.so").write_bytes(b"not a library")
+    assert extension.why_not() is None
+    assert extension.loaded_from().parent == package / "cache"
+
+
+@pytest.mark.parametrize("named", ["/nonexistent/c++", None])
+def test_no_compiler(package, monkeypatch, named):
+    if named:
+        monkeypatch.setenv("CXX", named)
+        expected = r"no C\+\+ compiler was found \(CXX=/nonexistent/c\+\+\)"
+    else:
+        monkeypatch.delenv("CXX", raising=False)
+        monkeypatch.setenv("PATH", str(package))
+        expected = r"no C\+\+ compiler was found \(c\+\+, g\+\+ or clang\+\+\)"
+    assert re.match(expected, extension.why_not())
+
+
+def test_compiler_error_is_told_in_one_line_and_not_retried(package, monkeypatch):
+    need_compiler()
+    (package / "site" / "_csrc" / "broken.cpp").write_text("int f() { return nonsense; }\n")
+    reason = extension.why_not()
+    assert "failed: " in reason and "nonsense" in reason and "\n" not in reason
+    assert not list((package / "cache").glob("*.so"))
+    no_compiler_call(monkeypatch)
+    assert extension.why_not() == reason
+
+
+def test_unwritable_cache_names_the_folder_and_the_variable(package, monkeypatch):
+    (package / "file").write_text("")
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(package / "file" / "cache"))
+    assert extension.why_not() == (
+        f"the cache folder {package / 'file' / 'cache'} cannot be used (Not a directory); "
+        "TORCH_EXTENSIONS_DIR names another"
+    )
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_read_only_cache(package, monkeypatch):
+    (package / "cache").mkdir(mode=0o500)
+    assert "cannot be used (Permission denied)" in extension.why_not()
+
+
+def test_missing_sources(package):
+    (package / "site" / "_csrc" / "extension.cpp").unlink()
+    assert (
+        extension.why_not() == "the sources of the compiled extension are missing from this install"
+    )
+
+
+def test_processes_that_start_together_build_once(package):
+    need_compiler()
+    script = (
+        "import sys, pathlib; from ssno_kernels import extension\n"
+        "extension._PACKAGE = pathlib.Path(sys.argv[1])\n"
+        "extension.build = lambda f, t, b=extension.build: (print('built'), b(f, t))\n"
+        "assert extension.why_not() is None"
+    )
+    command = [sys.executable, "-c", script, str(package / "site")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) for _ in range(2)]
+    outputs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert b"".join(outputs).count(b"built") == 1
+
+
+def test_import_takes_little_beyond_torch():
+    """The best of a few, since a busy machine only ever adds."""
+    script = (
+        "import time, torch; start = time.perf_counter(); import ssno_kernels; "
+        "print(time.perf_counter() - start)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    deadline, best = time.monotonic() + 60, float("inf")
+    while best > 0.3 and time.monotonic() < deadline:
+        run = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True
+        )
+        best = min(best, float(run.stdout))
+    assert best <= 0.3
+
+
+def test_import_loads_neither_triton_nor_a_compiler():
+    script = (
+        "import sys, torch; before = set(sys.modules); import ssno_kernels; "
+        "new = set(sys.modules) - before; "
+        "assert 'triton' not in new and 'torch.utils.cpp_extension' not in new; "
+        "assert ssno_kernels.registry.extension.loaded_from() is None"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
