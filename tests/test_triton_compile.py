@@ -29,7 +29,7 @@ CASES = {
     "states-64": {"states": 64},
     "states-1": {"states": 1},
 }
-NO_SPILLS = ("float32", "bfloat16", "float32-reverse", "states-1")
+NO_SPILLS = ("float32", "bfloat16", "float32-reverse")
 MAIN = ("selective_scan_fwd_kernel", "selective_scan_bwd_kernel")
 
 
@@ -78,9 +78,9 @@ def test_nothing_spills(compiled, target, case):
         assert used["STACK"] == used["LOCAL"] == 0, f"{name}: {used}"
 
 
-@pytest.mark.parametrize("target", SHARED_LIMIT)
-def test_spills_would_show(compiled, target):
-    assert compiled[target]["squeezed"]["STACK"] > 0
+def test_spills_would_show(compiled):
+    """The same kernel with a quarter of the registers."""
+    assert compiled[90]["squeezed"]["STACK"] > 0
 
 
 def test_sizes_and_strides_do_not_recompile(compiled):
@@ -117,8 +117,8 @@ class _Compiler:
         kernel_triton.backward_steps = lambda device: kernel_triton.steps_for(target // 10)
         self.module = kernel_triton
 
-    def call(self, dtype="float32", batch=2, length=256, **sizes):
-        """Forward and backward, in chunks, all gradients asked for."""
+    def call(self, dtype="float32", batch=2, length=512, **sizes):
+        """Forward and backward, in chunks of one interval, all gradients asked for."""
         import torch
 
         from ssno_kernels.ops.selective_scan.arguments import Arguments, canonical
@@ -162,9 +162,6 @@ def _variants(compiler: _Compiler) -> dict[str, int]:
 def _answer(target: int) -> dict:
     compiler = _Compiler(target)
     answer = {"kernels": {}}
-    answer["kernels"]["float32"] = {
-        name: compiler.resources(kernel) for name, (_, kernel) in compiler.call().items()
-    }
     if target == 90:
         compiler.call(batch=5, length=1024)
         compiler.call(batch=1, length=4096)
@@ -172,13 +169,14 @@ def _answer(target: int) -> dict:
         compiler.call(batch=3, length=251)
         compiler.call(batch=2, length=333)
         answer["variants"]["all"] = _variants(compiler)
+        compiler.options = {"maxnreg": 64}
+        answer["squeezed"] = compiler.resources(compiler.call()["selective_scan_bwd_kernel"][1])
+        compiler.options = {}
     for case, options in CASES.items():
         answer["kernels"][case] = {
             name: compiler.resources(kernel)
             for name, (_, kernel) in compiler.call(**options).items()
         }
-    compiler.options = {"maxnreg": 64}
-    answer["squeezed"] = compiler.resources(compiler.call()["selective_scan_bwd_kernel"][1])
     return answer
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import triton.language as tl
 
-from .kernel_triton_math import LN2, LOG2E, TURN, decay, decay_again, inline, multiply_conj, sigmoid
+from .kernel_triton_math import LN2, LOG2E, TURN, decay, inline, multiply_conj, sigmoid
 from .kernel_triton_steps import (
     advance,
     at,
@@ -164,7 +164,7 @@ def adjoint_step(
         v_A_i += dt * w_i
     else:
         s_B = tl.sum(at(B[0], i, F.constant_B) * g_r, 1)
-        g_r *= decay_again(A_r, dt, a[0])
+        g_r *= a[0]
         w_r = g_r * entering[0]
         s_A = tl.sum(A_r * w_r, 1)
     v_A_r += dt * w_r

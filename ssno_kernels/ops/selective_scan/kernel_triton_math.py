@@ -36,6 +36,27 @@ def exp2(x):
 
 
 @inline
+def widen(x, dtype: tl.constexpr):
+    """x in the state's dtype.
+
+    By assembly where the compiler, to convert layouts of 16 instead of 32 bits, would repeat all
+    that is computed from x, once in each layout.
+    """
+    if PTX and x.dtype == tl.bfloat16:
+        return tl.inline_asm_elementwise(
+            "shl.b32 $0, $2, 16; and.b32 $1, $2, 0xffff0000;", "=r,=r,r", [x],
+            dtype=tl.float32, is_pure=True, pack=2,
+        )  # fmt: skip
+    elif PTX and x.dtype == tl.float16:
+        return tl.inline_asm_elementwise(
+            "{.reg .b16 a, b; mov.b32 {a, b}, $2; cvt.f32.f16 $0, a; cvt.f32.f16 $1, b;}",
+            "=r,=r,r", [x], dtype=tl.float32, is_pure=True, pack=2,
+        )  # fmt: skip
+    else:
+        return x.to(dtype)
+
+
+@inline
 def sigmoid(x):
     return 1 / (1 + exp2(-LOG2E * x))
 
@@ -94,18 +115,6 @@ def decay(A_r, A_i, dt, is_complex: tl.constexpr):
         return r * c, r * s
     else:
         return r, r
-
-
-@inline
-def decay_again(A_r, dt, a):
-    """The decay `a` of a real A, computed anew on purpose: its registers are needed in between."""
-    if PTX and A_r.dtype == tl.float32:
-        return tl.inline_asm_elementwise(
-            "{.reg .f32 x; mul.ftz.f32 x, $1, $2; ex2.approx.ftz.f32 $0, x;}", "=r,r,r",
-            [A_r, dt], dtype=tl.float32, is_pure=True, pack=1,
-        )  # fmt: skip
-    else:
-        return a
 
 
 @inline

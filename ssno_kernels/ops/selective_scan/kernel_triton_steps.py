@@ -14,7 +14,7 @@ from typing import NamedTuple
 import triton.language as tl
 from torch import Tensor
 
-from .kernel_triton_math import LOG2E, TURN, inline, multiply, softplus
+from .kernel_triton_math import LOG2E, TURN, inline, multiply, softplus, widen
 
 
 class Flags(NamedTuple):
@@ -119,8 +119,7 @@ def with_step(tile, i: tl.constexpr, column, F: tl.constexpr):
 @inline
 def load(pointers, mask, dtype: tl.constexpr):
     """A tile in the state's dtype, 0 where masked."""
-    # converted before it is selected: so the conversion stays where each element is held once
-    return tl.where(mask, tl.load(pointers, mask=mask, other=0.0).to(dtype), 0.0)
+    return widen(tl.load(pointers, mask=mask, other=0.0), dtype)
 
 
 @inline
