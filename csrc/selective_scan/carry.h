@@ -47,7 +47,7 @@ struct Carry {
                                                                       stage.C, n, 1, t0, steps)
                                        : stage.template stage<Shared>(tile, p.B, stage.constant_B,
                                                                       stage.B, n, 1, t0, steps);
-                const Num rate = Num::load(stage.rate + n * P * W, W);
+                const auto rate = stage.rate_of(n);
                 Num product_n = Num::load(a + n * P * W, W), sum = Num::load(b + n * P * W, W);
                 for (int j = 0; j < steps; ++j) {
                     const int t = Adjoint ? j : steps - 1 - j;

@@ -49,7 +49,7 @@ struct Backward {
     const RowSumsOf<T>& rows;
     const ChannelRows channel;
     Stage<T, X> stage;
-    Buffer<T> A, v_h;                          // [n][part][lane]
+    Buffer<T> v_h;                             // [n][part][lane]
     Buffer<double> sums;                       // [channel row][lane]
     Buffer<T> h, boundary;                     // states at the start of sub-tiles
     Buffer<T> slope, dt_u, v_y, v_dt, v_dt_u;  // [step][lane]
@@ -62,7 +62,6 @@ struct Backward {
           rows(row_sums),
           channel(p, P),
           stage(p, -STEPS),
-          A(p.states * P * W),
           v_h(p.states * P * W),
           sums(channel.total * W),
           h(p.states * P * W),
@@ -81,9 +80,7 @@ struct Backward {
           terms_C(BLOCK * P * STEPS * W) {}
 
     void begin(const Tile<T>& tile) {
-        constexpr double one[2] = {1, 1};
         stage.begin(tile);
-        stage.take_states(tile, p.A.p, p.A.d, p.A.n, p.A.c, one, A);
         std::memset(sums, 0, channel.total * W * sizeof(double));
     }
 
@@ -138,10 +135,11 @@ struct Backward {
         // in locals, so that the stores below are known not to change them
         const T *const dts = stage.dt, *const dts_u = dt_u;
         T *const ys = y, *const before = past, *const as = decays;
-        Num state[Count], rate[Count];
+        Num state[Count];
+        Rate<T, X> rate[Count];
         for (int k = 0; k < Count; ++k) {
             state[k] = Num::load(h + (n + k) * P * W, W);
-            rate[k] = Num::load(stage.rate + (n + k) * P * W, W);
+            rate[k] = stage.rate_of(n + k);
         }
         for (int t = 0; t < steps; ++t) {
             const Vec<T> dt = load<T>(dts + t * W), du = load<T>(dts_u + t * W);
@@ -168,10 +166,10 @@ struct Backward {
         const T *const states = past, *const as = decays;
         T *const v_dts = v_dt, *const v_dts_u = v_dt_u, *const to_B = terms_B,
                  *const to_C = terms_C;
-        Num v[Count], rate[Count], v_A[Count], after[Count];
+        Num v[Count], A[Count], v_A[Count], after[Count];
         for (int k = 0; k < Count; ++k) {
             v[k] = Num::load(v_h + (n + k) * P * W, W);
-            rate[k] = Num::load(A + (n + k) * P * W, W);
+            A[k] = Num::load(stage.A + (n + k) * P * W, W);
             v_A[k] = Num{};
             after[k] = Num::load(states + (k * P * (STEPS + 1) + steps) * W, (STEPS + 1) * W);
         }
@@ -189,7 +187,7 @@ struct Backward {
                 const auto r = advance_vjp(a, before, cotangent, B.at(k, t), C.at(k, t), v[k]);
                 scale(du, r.v_state).store(to_B + at, STEPS * W);  // (S7)
                 v_A[k] = scale_add(dt, r.w, v_A[k]);
-                to_dt += dot(rate[k], r.w);
+                to_dt += dot(A[k], r.w);
                 to_du += r.v_dt_u;
                 after[k] = before;
             }

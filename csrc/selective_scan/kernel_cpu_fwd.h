@@ -12,10 +12,11 @@ SSNO_INLINE void sweep(int steps, const T* dt, const T* dt_u, T* y, const T* rat
                        OperandC C) {
     constexpr int W = Lanes<T>::W, P = X ? 2 : 1;
     using Num = Number<T, X>;
-    Num state[Count], a[Count];
+    Num state[Count];
+    Rate<T, X> a[Count];
     for (int k = 0; k < Count; ++k) {
         state[k] = Num::load(h + k * P * W, W);
-        a[k] = Num::load(rate + k * P * W, W);
+        a[k] = Rate<T, X>::load(rate + k * Rate<T, X>::PARTS * W, W);
     }
     for (int t = 0; t < steps; ++t) {
         const Vec<T> step = load<T>(dt + t * W), step_u = load<T>(dt_u + t * W);
@@ -41,7 +42,7 @@ void sweep_all(Stage<T, X>& s, const Tile<T>& tile, int64_t t0, int steps, const
         const auto B = s.template stage<Shared>(tile, p.B, s.constant_B, s.B, n, count, t0, steps);
         Operand<T, Shared, X> C{};
         if (Output) C = s.template stage<Shared>(tile, p.C, s.constant_C, s.C, n, count, t0, steps);
-        const T* rate = s.rate + n * P * W;
+        const T* rate = s.rate + n * Rate<T, X>::PARTS * W;
         if (count == BLOCK)
             sweep<T, X, Output, BLOCK>(steps, s.dt, dt_u, y, rate, h + n * P * W, B, C);
         else

@@ -55,15 +55,16 @@ struct Operand {
 // operands.
 template <class T, bool X>
 struct Stage {
-    static constexpr int W = Lanes<T>::W, P = X ? 2 : 1;
+    static constexpr int W = Lanes<T>::W, P = X ? 2 : 1, RATES = Rate<T, X>::PARTS;
     const Params& p;
-    Buffer<T> rate, constant_B, constant_C, B, C, dt, u, row;
+    Buffer<T> A, rate, constant_B, constant_C, B, C, dt, u, row;
 
     const int64_t ahead;  // from a stage of steps to the one that will follow it
 
     Stage(const Params& params, int64_t following)
         : p(params),
-          rate(p.states * P * W),
+          A(p.states * P * W),
+          rate(p.states * RATES * W),
           constant_B(p.B.constant ? p.states * P * W : 0),
           constant_C(p.C.constant ? p.states * P * W : 0),
           B(p.B.constant ? 0 : BLOCK * P * STEPS * W),
@@ -73,23 +74,26 @@ struct Stage {
           row(STEPS * W),
           ahead(following) {}
 
-    // Values (d, n) of A or of a constant B or C, times the units of their parts
+    // Values (d, n) of A or of a constant B or C
     void take_states(const Tile<T>& tile, const void* from, int64_t d, int64_t n, int64_t c,
-                     const double (&units)[2], T* to) {
+                     T* to) {
         for (int64_t i = 0; i < p.states * P; ++i) {
-            const Vec<T> v = gather_lanes<T>(
-                from, [&](int lane) { return tile.d[lane] * d + i / P * n + i % P * c; });
-            for (int lane = 0; lane < W; ++lane)  // rounded once
-                to[i * W + lane] = static_cast<T>(static_cast<double>(v[lane]) * units[i % P]);
+            store<T>(to + i * W, gather_lanes<T>(from, [&](int lane) {
+                         return tile.d[lane] * d + i / P * n + i % P * c;
+                     }));
         }
     }
 
     void begin(const Tile<T>& tile) {
-        constexpr double one[2] = {1, 1};
-        take_states(tile, p.A.p, p.A.d, p.A.n, p.A.c, RATE_UNITS, rate);
-        if (p.B.constant) take_states(tile, p.B.p, p.B.g, p.B.n, p.B.c, one, constant_B);
-        if (p.C.constant) take_states(tile, p.C.p, p.C.g, p.C.n, p.C.c, one, constant_C);
+        take_states(tile, p.A.p, p.A.d, p.A.n, p.A.c, A);
+        for (int64_t n = 0; n < p.states; ++n)
+            for (int lane = 0; lane < W; ++lane)
+                Rate<T, X>::split(A + n * P * W + lane, rate + n * RATES * W + lane, W);
+        if (p.B.constant) take_states(tile, p.B.p, p.B.g, p.B.n, p.B.c, constant_B);
+        if (p.C.constant) take_states(tile, p.C.p, p.C.g, p.C.n, p.C.c, constant_C);
     }
+
+    Rate<T, X> rate_of(int64_t n) const { return Rate<T, X>::load(rate + n * RATES * W, W); }
 
     // Zero x where a lane is idle or past the end of its chunk.
     void mask(const Tile<T>& tile, int64_t t0, int steps, T* x) const {

@@ -80,32 +80,60 @@ SSNO_INLINE Vec<T> exp2(Vec<T> x) {
 #endif
 }
 
-// cos and sin of x quarter turns (x pi / 2). Counting in quarter turns makes the reduction exact.
+// a b - c, rounded once where the instruction set can
+#if defined(SSNO_F16C) && SSNO_VECTOR_BYTES == 64
+SSNO_INLINE Vec<float> mul_sub(Vec<float> a, Vec<float> b, Vec<float> c) {
+    return _mm512_fmsub_ps(a, b, c);
+}
+SSNO_INLINE Vec<double> mul_sub(Vec<double> a, Vec<double> b, Vec<double> c) {
+    return _mm512_fmsub_pd(a, b, c);
+}
+#elif defined(SSNO_F16C)
+SSNO_INLINE Vec<float> mul_sub(Vec<float> a, Vec<float> b, Vec<float> c) {
+    return _mm256_fmsub_ps(a, b, c);
+}
+SSNO_INLINE Vec<double> mul_sub(Vec<double> a, Vec<double> b, Vec<double> c) {
+    return _mm256_fmsub_pd(a, b, c);
+}
+#else
+template <class V>
+SSNO_INLINE V mul_sub(V a, V b, V c) {
+    return a * b - c;
+}
+#endif
+
+// cos and sin of t (high + low) quarter turns, of pi / 2 each. Whole turns are taken off the exact
+// product, so what is left is as good as its own rounding, however many turns there are.
 template <class T>
-SSNO_INLINE void cos_sin_quarters(Vec<T> x, Vec<T>& cosine, Vec<T>& sine) {
-    const Vec<T> shifted = x + ROUND_TO_INTEGER<T>;
-    const Vec<T> f = x - (shifted - ROUND_TO_INTEGER<T>);
+SSNO_INLINE void cos_sin_quarters(Vec<T> t, Vec<T> high, Vec<T> low, Vec<T>& cosine, Vec<T>& sine) {
+    const Vec<T> shifted = t * high + ROUND_TO_INTEGER<T>;
+    const Vec<T> f = t * low + mul_sub(t, high, shifted - ROUND_TO_INTEGER<T>);
     const Vec<T> y = f * f;
-    Vec<T> c, s;
+    Vec<T> c, s;  // s: what the sine has beyond its slope
     if constexpr (sizeof(T) == 4) {
-        constexpr double cs[] = {1.57079632195323669, -0.645963477664811795, 0.0796802176477554134,
+        constexpr double cs[] = {-0.645963477664811795, 0.0796802176477554134,
                                  -0.00460214921281417593};
         constexpr double cc[] = {-1.23370054063316222, 0.253669203655113475, -0.020860069500264077,
                                  0.000903628066380250492};
-        s = horner<T>(y, cs) * f;
+        s = horner<T>(y, cs) * y;
         c = horner<T>(y, cc) * y + T(1);
     } else {
-        constexpr double cs[] = {1.57079632679489662,    -0.645964097506246252,
-                                 0.0796926262461669245,  -0.00468175413531482707,
-                                 0.0001604411847266723,  -3.5988427171448578e-6,
-                                 5.69192785048963342e-8, -6.62762493899247236e-10};
+        constexpr double cs[] = {-0.645964097506246252,   0.0796926262461669245,
+                                 -0.00468175413531482707, 0.0001604411847266723,
+                                 -3.5988427171448578e-6,  5.69192785048963342e-8,
+                                 -6.62762493899247236e-10};
         constexpr double cc[] = {-1.23370055013616983,      0.253669507901048013,
                                  -0.0208634807633529174,    0.000919260274838533092,
                                  -0.0000252020423627333048, 4.71087407753643867e-7,
                                  -6.38632546338635623e-9,   6.50665423542469793e-11};
-        s = horner<T>(y, cs) * f;
+        s = horner<T>(y, cs) * y;
         c = horner<T>(y, cc) * y + T(1);
     }
+    // the slope pi / 2 in two parts, for the same reason as the frequency
+    constexpr double SLOPE = 1.57079632679489661923;
+    constexpr T HIGH = static_cast<T>(SLOPE);
+    constexpr T LOW = sizeof(T) == 4 ? static_cast<T>(SLOPE - HIGH) : T(6.12323399573676604e-17);
+    s = f * HIGH + f * (s + LOW);
     // after n quarter turns: n odd swaps the two, bit 1 of n flips the sine, of n + 1 the cosine
     const IVec<T> n = bits<T>(shifted);
     const IVec<T> odd = -(n & 1);

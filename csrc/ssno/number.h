@@ -101,18 +101,42 @@ SSNO_INLINE Cplx<T> observe_vjp(const Cplx<T>& other, Vec<T> v_y) {
     return {{twice * other.part[0], -twice * other.part[1]}};
 }
 
-// exp(dt A) from `rate`, A in the units of exp2 and of quarter turns (see RATE_UNITS)
+// A in the units of exp2 and of quarter turns. A frequency comes in two parts, high and low:
+// rounded to one, it would turn the state too far by the same angle at every step of a long memory.
+template <class T, bool Complex>
+struct Rate {
+    static constexpr int PARTS = Complex ? 3 : 1;
+    Vec<T> part[PARTS];
+
+    static SSNO_INLINE Rate load(const T* p, int64_t stride) {
+        Rate x;
+        for (int c = 0; c < PARTS; ++c) x.part[c] = SSNO_ISA::load<T>(p + c * stride);
+        return x;
+    }
+    // The parts of one lane from those of its A; parts lie `stride` elements apart.
+    static void split(const T* A, T* to, int64_t stride) {
+        to[0] = static_cast<T>(static_cast<double>(A[0]) * LOG2_E);
+        if constexpr (Complex) {
+            constexpr double QUARTERS = 0.63661977236758138243, REST = -3.93573533503649716e-17;
+            const double frequency = static_cast<double>(A[stride]);
+            const double x = frequency * QUARTERS;  // 2 / pi is QUARTERS + REST
+            const double error = __builtin_fma(frequency, QUARTERS, -x) + frequency * REST;
+            to[stride] = static_cast<T>(x);
+            to[2 * stride] = static_cast<T>((x - static_cast<double>(to[stride])) + error);
+        }
+    }
+};
+
+// exp(dt A)
 template <class T>
-SSNO_INLINE Real<T> decay(Vec<T> dt, const Real<T>& rate) {
+SSNO_INLINE Real<T> decay(Vec<T> dt, const Rate<T, false>& rate) {
     return {{exp2<T>(dt * rate.part[0])}};
 }
 template <class T>
-SSNO_INLINE Cplx<T> decay(Vec<T> dt, const Cplx<T>& rate) {
+SSNO_INLINE Cplx<T> decay(Vec<T> dt, const Rate<T, true>& rate) {
     const Vec<T> magnitude = exp2<T>(dt * rate.part[0]);
     Vec<T> cosine, sine;
-    cos_sin_quarters<T>(dt * rate.part[1], cosine, sine);
+    cos_sin_quarters<T>(dt, rate.part[1], rate.part[2], cosine, sine);
     return {{magnitude * cosine, magnitude * sine}};
 }
-constexpr double RATE_UNITS[2] = {LOG2_E, 0.63661977236758134308};  // log2(e), 2 / pi
-
 }  // namespace ssno::SSNO_ISA

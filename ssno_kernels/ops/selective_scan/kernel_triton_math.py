@@ -58,13 +58,13 @@ def widen(x, dtype: tl.constexpr):
 
 @inline
 def sigmoid(x):
-    return 1 / (1 + exp2(-LOG2E * x))
+    return 1 / (1 + exp2(x * -LOG2E))
 
 
 @inline
 def softplus(s):
     """log(1 + exp(s)), linear above 20, and its derivative, to a few ulp for every s."""
-    p = exp2(-LOG2E * tl.abs(s))
+    p = exp2(tl.abs(s) * -LOG2E)
     if s.dtype == tl.float64:
         w = 1 + p
         log1p = tl.where(w == 1, p, tl.log(w) * p / (w - 1))  # exact where w is rounded
