@@ -4,8 +4,8 @@
 A program is one warp that sweeps one block of channels. Where batch and channels do not fill the
 device, the sequence is cut into chunks: one kernel finds the affine map of each chunk, one
 composes the maps to the state that enters each chunk, and the scan then runs on all chunks at once.
-What a kernel is compiled for follows from dtypes, D, N, R and the kinds of arguments, never from B
-or L.
+What a kernel is compiled for follows from dtypes, D, N, R and the kinds of arguments. Of B and L it
+matters only whether rows start on 16 elements and, without an initial state, whether L is cut.
 
 Memory beyond the results, relative to u in the state's dtype: states carried between chunks, at
 most 1 / 2 (a chunk is at least a checkpoint interval, 4 N steps); partial v_B and v_C, 1 / 2 or one
