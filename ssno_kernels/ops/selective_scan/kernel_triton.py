@@ -4,13 +4,18 @@
 A program is one warp that sweeps one block of channels. Where batch and channels do not fill the
 device, the sequence is cut into chunks: one kernel finds the affine map of each chunk, one
 composes the maps to the state that enters each chunk, and the scan then runs on all chunks at once.
-What a kernel is compiled for follows from dtypes, D, N, R and the kinds of arguments, never from B
-or L.
+What a kernel is compiled for follows from dtypes, D, N, R and the kinds of arguments. Of B and L it
+matters only whether rows start on 16 elements and, without an initial state, whether L is cut.
 
-Memory beyond the results, relative to u in the state's dtype: carried states of chunks, 2 / 4 (a
-chunk is at least a checkpoint interval, 4 N steps); partial v_B and v_C, 1 / 2 or one copy of them;
-partial sums of v_A, constant v_B and v_C, B chunks (D, N) each; and 16 programs a multiprocessor
-with states of 64 / T tiles each, 32 MiB on a device of 132.
+Memory beyond the results, relative to u in the state's dtype: states carried between chunks, at
+most 1 / 2 (a chunk is at least a checkpoint interval, 4 N steps); partial v_B and v_C, 1 / 2 or one
+copy of them; partial sums of v_A, constant v_B and v_C, a (D, N) each per sequence and chunk; y
+between blocks of states where N > 16, 1; and the scratch of 16 programs a multiprocessor, 33 MiB
+on a device of 132 for N = 16.
+
+Counted in the code for sm_90, float32, N = 16, all extras (u, delta, z, B, C; D, bias, softplus),
+instructions per (channel, step, state): forward 10.0, 1.1 of them exp2; backward 43.4, 2.2 of
+them exp2 and 4.5 shuffles. Bytes per (channel, step): forward 16, backward 28, and B and C.
 """
 
 from __future__ import annotations

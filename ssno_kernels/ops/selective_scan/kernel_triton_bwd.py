@@ -178,6 +178,7 @@ def reduce_factor(
                 column = rows_weight + r * sizes.channels + d
                 old = tl.load(column, mask=d_exists & (again_weight | (first > 0)), other=0.0)
                 tl.store(column, old + tl.sum(v_s * x, 1), mask=d_exists)
+        tl.debug_barrier()  # what one thread adds to, another may have written
 
 
 @inline

@@ -107,6 +107,7 @@ def selective_scan_fwd_kernel(
         if final_state is not None:  # noqa: SIM102
             if stop == sizes.length:
                 store_state(final_state, final_strides, b * 0, b, d, n, mask_h, h_r, h_i, F)
+        tl.debug_barrier()  # the next block of states reads `partial`, not always thread by thread
 
 
 @triton.jit(do_not_specialize=["chunks"])
