@@ -44,6 +44,8 @@ clean:
 $(VENV)/.requirements: $(requirements)
 	$(PYTHON) -m venv $(VENV)
 	$(run) -m pip install --quiet --disable-pip-version-check $(addprefix -r ,$(requirements))
+	$(run) -c "import triton" 2>/dev/null || \
+		$(run) -m pip install --quiet --disable-pip-version-check triton==3.6.0
 	touch $@
 
 $(VENV)/.kernels: $(installed) $(cpp_files) setup.py pyproject.toml ssno_kernels/extension.py
