@@ -2,8 +2,8 @@
 // The entry points of one instruction set: the choice of compute type and of real or complex.
 #pragma once
 
-#include "selective_scan/carry.h"
-#include "selective_scan/kernel_cpu_bwd.h"
+#include "selective_scan/backward.h"
+#include "selective_scan/forward.h"
 
 namespace ssno::SSNO_ISA {
 

@@ -33,6 +33,14 @@ void parallel(const Params& p, int64_t count, const F& body) {
                [](const void* context, int64_t i) { (*static_cast<const F*>(context))(i); });
 }
 
+// Split tiles (or units) 0 .. count - 1 into one run for each thread.
+template <class F>
+void in_slots(const Params& p, int64_t count, const F& body) {
+    const int64_t slots = std::min<int64_t>(p.threads, count);
+    if (slots > 0)
+        parallel(p, slots, [&](int64_t s) { body(s, s * count / slots, (s + 1) * count / slots); });
+}
+
 constexpr int BLOCK = 4;  // states that are swept together: their chains of operations overlap
 
 // Where B or C of BLOCK states stand: scalars [k][part][step], vectors [k][part][step][lane], or,
