@@ -65,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plugins=[BenchPlugin(chosen, workbench)],
     )
     if status not in (0, 1) or len(workbench.results) != len(chosen):
+        done = f"{len(workbench.results)} of {len(chosen)} rows"
+        print(f"pytest ended after {done}; `pytest {SUITE}` shows why", file=sys.stderr)
         return int(status) or 1
     results = workbench.results
     report.compare(results, workbench.rates)
