@@ -38,11 +38,12 @@ struct Carry {
             b[i] = 0;
         }
         const int64_t tiles = (tile.longest + STEPS - 1) / STEPS;
-        for (int64_t k = 0; k < tiles && alive(a); ++k) {
+        for (int64_t k = 0; k < tiles && alive(a, size); ++k) {
             const int64_t t0 = STEPS * (Adjoint ? k : tiles - 1 - k);
             const int steps = static_cast<int>(std::min<int64_t>(STEPS, tile.longest - t0));
             source(tile, t0, steps, x);
             for (int64_t n = 0; n < p.states; ++n) {
+                if (!alive(a + n * P * W, P * W)) continue;  // most states die long before the last
                 const auto M = Adjoint ? stage.template stage<Shared>(tile, p.C, stage.constant_C,
                                                                       stage.C, n, 1, t0, steps)
                                        : stage.template stage<Shared>(tile, p.B, stage.constant_B,
@@ -68,10 +69,10 @@ struct Carry {
     }
 
     // Whether any product could still matter; written so that NaN counts as alive.
-    bool alive(const T* a) const {
+    static bool alive(const T* a, int64_t count) {
         constexpr T NEGLIGIBLE = sizeof(T) == 8 ? T(1e-300) : T(1e-37);
         bool dead = true;
-        for (int64_t i = 0; i < size; ++i) dead &= a[i] <= NEGLIGIBLE && a[i] >= -NEGLIGIBLE;
+        for (int64_t i = 0; i < count; ++i) dead &= a[i] <= NEGLIGIBLE && a[i] >= -NEGLIGIBLE;
         return !dead;
     }
 
