@@ -134,21 +134,39 @@ def build(folder: Path, target: Path) -> None:
     """Compile and link the C++ sources into `target`, which appears whole or not at all."""
     compiler = _compiler()
     torch_folder = Path(torch.__file__).parent
-    flags = [*_FLAGS, f"-DSSNO_SOURCE_HASH={source_hash(folder)}LL"]
     includes = [f"-I{folder}", "-isystem", str(torch_folder / "include")]
     libraries = [f"-L{torch_folder / 'lib'}", "-ltorch_cpu", "-lc10"]
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=target.stem) as scratch:
 
-        def compile_one(source: Path) -> str:
-            unit = "_".join(source.relative_to(folder).with_suffix(".o").parts)
-            _execute([*compiler, *flags, *includes, "-c", str(source), "-o", f"{scratch}/{unit}"])
-            return f"{scratch}/{unit}"
+        def compile_one(unit: tuple[str, Path, str]) -> str:
+            name, source, definition = unit
+            target = f"{scratch}/{name}.o"
+            _execute([*compiler, *_FLAGS, definition, *includes, "-c", str(source), "-o", target])
+            return target
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            objects = list(pool.map(compile_one, sorted(folder.rglob("*.cpp"))))
+            objects = list(pool.map(compile_one, _units(folder)))
         linked = f"{scratch}/linked.so"
         _execute([*compiler, "-shared", *objects, *libraries, "-o", linked])
         os.replace(linked, target)
+
+
+def _units(folder: Path) -> list[tuple[str, Path, str]]:
+    """What is compiled: (name, source, definition), the longest first.
+
+    Each file of isa/ is one instruction set and is compiled once for the kernels of each operator.
+    """
+    kernels = sorted(path.relative_to(folder) for path in folder.glob("*/kernel_cpu.h"))
+    units = [
+        (f"{header.parent}_{isa.stem}", isa, f'-DSSNO_KERNELS="{header.as_posix()}"')
+        for isa in sorted(folder.glob("isa/*.cpp"))
+        for header in kernels
+    ]
+    for source in sorted(set(folder.rglob("*.cpp")) - set(folder.glob("isa/*.cpp"))):
+        name = "_".join(source.relative_to(folder).with_suffix("").parts)
+        known = f"={source_hash(folder)}LL" if source.parent == folder else ""
+        units.append((name, source, f"-DSSNO_SOURCE_HASH{known}"))
+    return units
 
 
 def _compiler() -> list[str]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 
 import pytest
@@ -11,10 +12,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssno_kernels import registry
-from ssno_kernels.ops.selective_scan.spec import SPEC as SELECTIVE_SCAN
 from ssno_kernels.ops.spec import Inputs, Spec
 
-SPECS = (SELECTIVE_SCAN,)
+SPECS: tuple[Spec, ...] = tuple(
+    importlib.import_module(f"ssno_kernels.ops.{name}.spec").SPEC for name in registry.OPERATORS
+)
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 REQUIRED = set(filter(None, os.environ.get("SSNO_REQUIRE", "").split(",")))
 if unknown := REQUIRED - set(registry.BACKENDS):
@@ -133,10 +135,11 @@ def run(
 def truth(spec: Spec, inputs: Inputs, gradients: bool = True):
     """The float64 reference on the same values, and the cotangents it was differentiated with."""
     doubled = in_float64(inputs)
+    dtype = next(iter(tensors(inputs).values())).dtype  # of the activations, which come first
     outputs = as_tuple(spec.function(**doubled, backend="reference"))
     cotangents = [
         # rounded to what the outputs of the tested dtype can hold, so that both sides get the same
-        c.to(inputs["u"].dtype).to(c.dtype) if not c.is_complex() else c.to(torch.complex64).to(c)
+        c.to(dtype).to(c.dtype) if not c.is_complex() else c.to(torch.complex64).to(c)
         for c in cotangents_for(outputs)
     ]
     return run(spec, doubled, "reference", cotangents if gradients else None), cotangents

@@ -21,7 +21,7 @@
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,f16c")
 #endif
-#include "isa/kernels.h"
+#include SSNO_KERNELS  // "<op>/kernel_cpu.h"
 #if defined(__clang__)
 #pragma clang attribute pop
 #else

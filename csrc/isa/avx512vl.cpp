@@ -24,7 +24,7 @@
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma,f16c")
 #endif
-#include "isa/kernels.h"
+#include SSNO_KERNELS  // "<op>/kernel_cpu.h"
 #if defined(__clang__)
 #pragma clang attribute pop
 #else
