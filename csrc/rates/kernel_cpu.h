@@ -24,7 +24,7 @@ SSNO_INLINE float repeat(int64_t times, F step) {
 }
 
 Work exponentials(int64_t times) {
-    return {repeat(times, [](Vec<float> x) { return exp2<float>(x); }),
+    return {repeat(times, [](Vec<float> x) { return exp2<float, Range::bounded>(x); }),
             static_cast<double>(times) * CHAINS * Lanes<float>::W};
 }
 

@@ -80,7 +80,7 @@ void backward_as(const Params& p) {
     if (carries) {
         over_tiles([&](Backward<T, X>& work, const Tile<T>& tile, int64_t index, int64_t, Part) {
             auto source = [&](const Tile<T>& tile, int64_t t0, int steps, T* x) {
-                work.stage.stage_input(tile, t0, steps);
+                work.stage.stage_input(tile, t0, steps, work.dt_u);
                 work.stage_cotangent(tile, t0, steps, x);
             };
             if (shareable)

@@ -52,7 +52,7 @@ struct Carry {
                 Num product_n = Num::load(a + n * P * W, W), sum = Num::load(b + n * P * W, W);
                 for (int j = 0; j < steps; ++j) {
                     const int t = Adjoint ? j : steps - 1 - j;
-                    const Num step = decay(load<T>(stage.dt + t * W), rate);
+                    const Num step = decay<Range::any>(load<T>(stage.dt + t * W), rate);
                     const Vec<T> s = load<T>(x + t * W);
                     if (Adjoint) {
                         product_n = conj_mul(step, product_n);

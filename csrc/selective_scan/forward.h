@@ -26,7 +26,7 @@ void forward_as(const Params& p) {
     if (carries) {
         over_tiles([&](Forward<T, X>& work, const Tile<T>& tile, int64_t index) {
             auto source = [&](const Tile<T>& tile, int64_t t0, int steps, T* x) {
-                work.stage_source(tile, t0, steps, x);
+                work.stage.stage_input(tile, t0, steps, x);
             };
             if (shareable)
                 carry.template walk<true>(work.stage, tile, index, work.dt_u, source);

@@ -117,19 +117,13 @@ struct Backward {
         }
     }
 
-    void stage_source(const Tile<T>& tile, int64_t t0, int steps) {
-        stage.stage_input(tile, t0, steps, slope);
-        for (int t = 0; t < steps; ++t)
-            store<T>(dt_u + t * W, load<T>(stage.dt + t * W) * load<T>(stage.u + t * W));
-    }
-
     // Add STEPS steps' sum to a channel row. In double: a row can sum over millions of steps.
     void accumulate(int64_t row, Vec<T> v) {
         for (int i = 0; i < W; ++i) sums[row * W + i] += static_cast<double>(v[i]);
     }
 
     // The states of BLOCK (or one) states from h, kept with their decays; adds to y where asked.
-    template <bool Shared, int Count>
+    template <bool Shared, Range R, int Count>
     void recompute(int steps, int64_t n, Operand<T, Shared, X> B, Operand<T, Shared, X> C,
                    bool with_y) {
         // in locals, so that the stores below are known not to change them
@@ -148,7 +142,7 @@ struct Backward {
             for (int k = 0; k < Count; ++k) {
                 T* to = before + (k * P * (STEPS + 1) + t) * W;
                 state[k].store(to, (STEPS + 1) * W);
-                const Num a = decay(dt, rate[k]);
+                const Num a = decay<R>(dt, rate[k]);
                 a.store(as + (k * P * STEPS + t) * W, STEPS * W);
                 state[k] = advance(a, state[k], du, B.at(k, t));
                 if (with_y) sum += observe(C.at(k, t), state[k]);
@@ -219,7 +213,7 @@ struct Backward {
     void sub_tile(const Tile<T>& tile, Part part, int64_t t0, int steps) {
         const Vec<T> skip = p.D.p ? stage.lane_values(tile, p.D) : Vec<T>{};
         const bool with_y = p.z.p && p.grad.v_z.p;
-        stage_source(tile, t0, steps);
+        stage.stage_input(tile, t0, steps, dt_u, slope);
         stage_cotangent(tile, t0, steps, v_y);
         for (int t = 0; t < steps; ++t) {
             store<T>(y + t * W, p.D.p ? skip * load<T>(stage.u + t * W) : Vec<T>{});
@@ -233,10 +227,13 @@ struct Backward {
             const auto C = stage.template stage<Shared>(tile, p.C, stage.constant_C, stage.C, n,
                                                         count, t0, steps);
             if (count == BLOCK) {
-                recompute<Shared, BLOCK>(steps, n, B, C, with_y);
+                if (stage.bounded)
+                    recompute<Shared, Range::bounded, BLOCK>(steps, n, B, C, with_y);
+                else
+                    recompute<Shared, Range::any, BLOCK>(steps, n, B, C, with_y);
                 reverse<Shared, BLOCK>(steps, n, B, C);
             } else {
-                recompute<Shared, 1>(steps, n, B, C, with_y);
+                recompute<Shared, Range::any, 1>(steps, n, B, C, with_y);
                 reverse<Shared, 1>(steps, n, B, C);
             }
             reduce(tile, part, p.B, rows.B, channel.B, n, count, t0, steps, terms_B);
@@ -306,7 +303,7 @@ struct Backward {
             int64_t t0 = i0;
             for (; t0 + STEPS < end; t0 += STEPS) {
                 std::memcpy(boundary + (t0 - i0) / STEPS * size, h, size * sizeof(T));
-                stage_source(tile, t0, STEPS);
+                stage.stage_input(tile, t0, STEPS, dt_u);
                 sweep_all<T, X, Shared, false>(stage, tile, t0, STEPS, dt_u, y, h);
             }
             for (; t0 >= i0; t0 -= STEPS) {

@@ -7,7 +7,7 @@
 namespace ssno::SSNO_ISA {
 
 // Sweep `steps` steps of `Count` states; add their part of y where Output.
-template <class T, bool X, bool Output, int Count, class OperandB, class OperandC>
+template <class T, bool X, bool Output, Range R, int Count, class OperandB, class OperandC>
 SSNO_INLINE void sweep(int steps, const T* dt, const T* dt_u, T* y, const T* rate, T* h, OperandB B,
                        OperandC C) {
     constexpr int W = Lanes<T>::W, P = X ? 2 : 1;
@@ -23,7 +23,7 @@ SSNO_INLINE void sweep(int steps, const T* dt, const T* dt_u, T* y, const T* rat
         Vec<T> sum = Output ? load<T>(y + t * W) : Vec<T>{};
 #pragma GCC unroll 8
         for (int k = 0; k < Count; ++k) {
-            state[k] = advance(decay(step, a[k]), state[k], step_u, B.at(k, t));
+            state[k] = advance(decay<R>(step, a[k]), state[k], step_u, B.at(k, t));
             if (Output) sum += observe(C.at(k, t), state[k]);
         }
         if (Output) store<T>(y + t * W, sum);
@@ -43,10 +43,13 @@ void sweep_all(Stage<T, X>& s, const Tile<T>& tile, int64_t t0, int steps, const
         Operand<T, Shared, X> C{};
         if (Output) C = s.template stage<Shared>(tile, p.C, s.constant_C, s.C, n, count, t0, steps);
         const T* rate = s.rate + n * Rate<T, X>::PARTS * W;
-        if (count == BLOCK)
-            sweep<T, X, Output, BLOCK>(steps, s.dt, dt_u, y, rate, h + n * P * W, B, C);
+        T* state = h + n * P * W;
+        if (count == 1)
+            sweep<T, X, Output, Range::any, 1>(steps, s.dt, dt_u, y, rate, state, B, C);
+        else if (s.bounded)
+            sweep<T, X, Output, Range::bounded, BLOCK>(steps, s.dt, dt_u, y, rate, state, B, C);
         else
-            sweep<T, X, Output, 1>(steps, s.dt, dt_u, y, rate, h + n * P * W, B, C);
+            sweep<T, X, Output, Range::any, BLOCK>(steps, s.dt, dt_u, y, rate, state, B, C);
         n += count;
     }
 }
@@ -122,19 +125,13 @@ struct Forward {
           y(STEPS * W),
           gate(p.z.p ? STEPS * W : 0) {}
 
-    void stage_source(const Tile<T>& tile, int64_t t0, int steps, T* x) {
-        stage.stage_input(tile, t0, steps);
-        for (int t = 0; t < steps; ++t)
-            store<T>(x + t * W, load<T>(stage.dt + t * W) * load<T>(stage.u + t * W));
-    }
-
     template <bool Shared>
     void run(const Params& p, const Plan& plan, const Tile<T>& tile) {
         const Vec<T> skip = p.D.p ? stage.lane_values(tile, p.D) : Vec<T>{};
         for (int64_t t0 = 0; t0 < tile.longest; t0 += STEPS) {
             const int steps = static_cast<int>(std::min<int64_t>(STEPS, tile.longest - t0));
             if (p.checkpoints && t0 % p.interval == 0) save_checkpoint<T, X>(p, tile, t0, h);
-            stage_source(tile, t0, steps, dt_u);
+            stage.stage_input(tile, t0, steps, dt_u);
             for (int t = 0; t < steps; ++t)
                 store<T>(y + t * W, p.D.p ? skip * load<T>(stage.u + t * W) : Vec<T>{});
             sweep_all<T, X, Shared, true>(stage, tile, t0, steps, dt_u, y, h);

@@ -66,8 +66,10 @@ struct Stage {
     static constexpr int W = Lanes<T>::W, P = X ? 2 : 1, RATES = Rate<T, X>::PARTS;
     const Params& p;
     Buffer<T> A, rate, constant_B, constant_C, B, C, dt, u, row;
+    Vec<T> fastest{};  // largest |rate| of each lane
 
-    const int64_t ahead;  // from a stage of steps to the one that will follow it
+    bool bounded = false;  // whether every dt A of the staged steps is, as `decay` asks
+    const int64_t ahead;   // from a stage of steps to the one that will follow it
 
     Stage(const Params& params, int64_t following)
         : p(params),
@@ -97,6 +99,9 @@ struct Stage {
         for (int64_t n = 0; n < p.states; ++n)
             for (int lane = 0; lane < W; ++lane)
                 Rate<T, X>::split(A + n * P * W + lane, rate + n * RATES * W + lane, W);
+        fastest = Vec<T>{};
+        for (int64_t n = 0; n < p.states; ++n)
+            fastest = at_least(fastest, absolute<T>(load<T>(rate + n * RATES * W)));
         if (p.B.constant) take_states(tile, p.B.p, p.B.g, p.B.n, p.B.c, constant_B);
         if (p.C.constant) take_states(tile, p.C.p, p.C.g, p.C.n, p.C.c, constant_C);
     }
@@ -112,8 +117,8 @@ struct Stage {
         }
     }
 
-    // u, and dt by (S1), (S2); with `slope`, the derivative of dt in s
-    void stage_input(const Tile<T>& tile, int64_t t0, int steps, T* slope = nullptr) {
+    // u, dt by (S1), (S2), and dt u to `dt_u`; with `slope`, the derivative of dt in s
+    void stage_input(const Tile<T>& tile, int64_t t0, int steps, T* dt_u, T* slope = nullptr) {
         gather(p, tile, p.u, t0, steps, static_cast<T*>(u), ahead);
         if (p.rank == 0)
             gather(p, tile, p.delta, t0, steps, static_cast<T*>(dt), ahead);
@@ -121,16 +126,43 @@ struct Stage {
             project<true>(tile, t0, steps);
         else
             project<false>(tile, t0, steps);
-        if (p.delta_bias.p || p.delta_softplus) {
-            const Vec<T> bias = p.delta_bias.p ? lane_values(tile, p.delta_bias) : Vec<T>{};
-            for (int t = 0; t < steps; ++t) {
-                const Vec<T> s = load<T>(dt + t * W) + bias;
-                store<T>(dt + t * W, p.delta_softplus ? softplus<T>(s) : s);
-                if (p.delta_softplus && slope) store<T>(slope + t * W, softplus_slope<T>(s));
-            }
+        mask(tile, t0, steps, u);
+        const Vec<T> bias = p.delta_bias.p ? lane_values(tile, p.delta_bias) : Vec<T>{};
+        Vec<T> longest{};
+        if (!p.delta_softplus)
+            longest = take_steps(tile, t0, steps, dt_u, [&](Vec<T> s, int) { return s + bias; });
+        else if (!slope)
+            longest = take_steps(tile, t0, steps, dt_u,
+                                 [&](Vec<T> s, int) { return softplus<T>(s + bias); });
+        else
+            longest = take_steps(tile, t0, steps, dt_u, [&](Vec<T> s, int t) {
+                store<T>(slope + t * W, softplus_slope<T>(s + bias));
+                return softplus<T>(s + bias);
+            });
+        bounded = within(longest * fastest, EXP2_BOUND<T>);
+    }
+
+    // dt from s, in place, and dt u; the largest |dt| of each lane
+    template <class F>
+    Vec<T> take_steps(const Tile<T>& tile, int64_t t0, int steps, T* dt_u, F from_s) {
+        T* const dts = dt;  // in locals, so that the stores below are known not to change them
+        const T* const us = u;
+        Vec<T> longest{};
+        for (int t = 0; t < steps; ++t) {
+            const Vec<T> step = from_s(load<T>(dts + t * W), t);
+            store<T>(dts + t * W, step);
+            store<T>(dt_u + t * W, step * load<T>(us + t * W));
+            longest = at_least(longest, absolute<T>(step));
         }
         mask(tile, t0, steps, dt);
-        mask(tile, t0, steps, u);
+        mask(tile, t0, steps, dt_u);
+        return longest;
+    }
+
+    static bool within(Vec<T> x, T bound) {
+        bool all = true;
+        for (int i = 0; i < W; ++i) all &= x[i] <= bound;
+        return all;
     }
 
     Vec<T> lane_values(const Tile<T>& tile, const Vector& v) const {

@@ -21,6 +21,7 @@ struct Tile {
     int lanes;         // lanes that are not idle; they come first
     bool one_segment;  // all lanes read the same B and C
     bool even;         // all lanes but idle ones have the same count
+    bool regular;      // no lane idle, and all are neighbouring channels of one even segment
 
     Tile(const Params& p, const Plan& plan, int64_t index) {
         lanes = 0;
@@ -44,6 +45,7 @@ struct Tile {
         }
         even = true;
         for (int i = 0; i < lanes; ++i) even &= count[i] == longest;
+        regular = one_segment && even && lanes == W;
         for (int i = lanes; i < W; ++i) {
             b[i] = b[0], d[i] = d[0], run[i] = run[0], chunk[i] = chunk[0], first[i] = first[0];
             count[i] = 0;
@@ -57,64 +59,6 @@ struct Tile {
     }
 };
 
-// x[step][lane] of rows that lie `stride` elements apart in time; 0 past the end of a row.
-template <class T, class S>
-void gather_rows(const S* const* rows, int64_t stride, const int64_t* left, int steps, T* x) {
-    constexpr int W = Lanes<T>::W;
-    bool adjacent = true, same = true, full = true;
-    for (int i = 0; i < W; ++i) {
-        adjacent &= rows[i] == rows[0] + i;
-        same &= rows[i] == rows[0];
-        full &= left[i] == steps;
-    }
-    int t = 0;
-    if (full && same) {
-        for (; t < steps; ++t) store<T>(x + t * W, splat<T>(widen(rows[0][t * stride])));
-    } else if (full && adjacent) {
-        for (; t < steps; ++t) store<T>(x + t * W, load_as<T, S>(rows[0] + t * stride));
-    } else if (full && (stride == 1 || stride == -1)) {
-        for (; t + W <= steps; t += W) {
-            Vec<T> block[W];
-            const int64_t at = stride == 1 ? t : -(t + W - 1);
-            for (int i = 0; i < W; ++i) block[i] = load_as<T, S>(rows[i] + at);
-            transpose<T>(block);
-            for (int i = 0; i < W; ++i)
-                store<T>(x + (t + (stride == 1 ? i : W - 1 - i)) * W, block[i]);
-        }
-    }
-    for (; t < steps; ++t)
-        for (int i = 0; i < W; ++i)
-            x[t * W + i] = t < left[i] ? T(widen(rows[i][t * stride])) : T(0);
-}
-
-// The reverse: rows from x[step][lane], each only as far as it goes.
-template <class T, class S>
-void scatter_rows(S* const* rows, int64_t stride, const int64_t* left, int lanes, int steps,
-                  const T* x) {
-    constexpr int W = Lanes<T>::W;
-    bool adjacent = lanes == W, full = lanes == W;
-    for (int i = 0; i < lanes; ++i) {
-        adjacent &= rows[i] == rows[0] + i;
-        full &= left[i] == steps;
-    }
-    int t = 0;
-    if (full && adjacent) {
-        for (; t < steps; ++t) store_as<T, S>(rows[0] + t * stride, load<T>(x + t * W));
-    } else if (full && (stride == 1 || stride == -1)) {
-        for (; t + W <= steps; t += W) {
-            Vec<T> block[W];
-            for (int i = 0; i < W; ++i)
-                block[i] = load<T>(x + (t + (stride == 1 ? i : W - 1 - i)) * W);
-            transpose<T>(block);
-            const int64_t at = stride == 1 ? t : -(t + W - 1);
-            for (int i = 0; i < W; ++i) store_as<T, S>(rows[i] + at, block[i]);
-        }
-    }
-    for (; t < steps; ++t)
-        for (int i = 0; i < lanes; ++i)
-            if (t < left[i]) narrow(x[t * W + i], rows[i][t * stride]);
-}
-
 // Call f with a value of the type in which activations lie in memory.
 template <class T, class F>
 SSNO_INLINE void with_dtype(Dtype dtype, F f) {
@@ -127,15 +71,83 @@ SSNO_INLINE void with_dtype(Dtype dtype, F f) {
     }
 }
 
-// Rows of lanes at step t0 of their chunks; `row` is the index along the tensor's second axis.
-template <class T, class S, class Row>
-SSNO_INLINE void locate_rows(const Tile<T>& tile, const void* p, int64_t b, int64_t d, int64_t t,
-                             int64_t t0, int64_t steps, Row row, S** rows, int64_t* left) {
-    for (int i = 0; i < Lanes<T>::W; ++i) {
-        const int64_t offset = tile.b[i] * b + row(i) * d + (tile.first[i] + t0) * t;
-        rows[i] = static_cast<S*>(const_cast<void*>(p)) + offset;
-        left[i] = tile.steps_of(i, t0, steps);
+// Where each lane's row of an activation stands at one step, and how the rows lie.
+template <class T, class S>
+struct Rows {
+    static constexpr int W = Lanes<T>::W;
+    S* at[W];
+    int64_t stride;   // in time
+    int64_t left[W];  // steps that each row still has, up to those asked for; not set if full
+    bool full;        // every row has all of them
+    bool adjacent;    // each row stands one element after the one before
+
+    // `row` gives a lane's index along the tensor's second axis.
+    template <class Row>
+    SSNO_INLINE Rows(const Tile<T>& tile, const Activation& a, Row row, int64_t t0, int steps)
+        : stride(a.t), full(true), adjacent(true) {
+        S* const p = static_cast<S*>(a.p);
+        if (tile.regular) {
+            S* const first = p + tile.b[0] * a.b + row(0) * a.d + (tile.first[0] + t0) * a.t;
+            const int64_t apart = (row(1) - row(0)) * a.d;
+            for (int i = 0; i < W; ++i) at[i] = first + i * apart;
+            adjacent = apart == 1;
+            return;
+        }
+        for (int i = 0; i < W; ++i) {
+            at[i] = p + tile.b[i] * a.b + row(i) * a.d + (tile.first[i] + t0) * a.t;
+            left[i] = tile.steps_of(i, t0, steps);
+            full &= left[i] == steps;
+            adjacent &= at[i] == at[0] + i;
+        }
     }
+    SSNO_INLINE bool has(int i, int t) const { return full || t < left[i]; }
+};
+
+// x[step][lane] of the rows; 0 past the end of a row
+template <class T, class S>
+void gather_rows(const Rows<T, S>& rows, int steps, T* x) {
+    constexpr int W = Lanes<T>::W;
+    const int64_t stride = rows.stride;
+    int t = 0;
+    if (rows.full && rows.adjacent) {
+        for (; t < steps; ++t) store<T>(x + t * W, load_as<T, S>(rows.at[0] + t * stride));
+    } else if (rows.full && (stride == 1 || stride == -1)) {
+        for (; t + W <= steps; t += W) {
+            Vec<T> block[W];
+            const int64_t at = stride == 1 ? t : -(t + W - 1);
+            for (int i = 0; i < W; ++i) block[i] = load_as<T, S>(rows.at[i] + at);
+            transpose<T>(block);
+            for (int i = 0; i < W; ++i)
+                store<T>(x + (t + (stride == 1 ? i : W - 1 - i)) * W, block[i]);
+        }
+    }
+    for (; t < steps; ++t)
+        for (int i = 0; i < W; ++i)
+            x[t * W + i] = rows.has(i, t) ? T(widen(rows.at[i][t * stride])) : T(0);
+}
+
+// The reverse: rows from x[step][lane], each only as far as it goes.
+template <class T, class S>
+void scatter_rows(const Rows<T, S>& rows, int lanes, int steps, const T* x) {
+    constexpr int W = Lanes<T>::W;
+    const int64_t stride = rows.stride;
+    const bool full = rows.full && lanes == W;
+    int t = 0;
+    if (full && rows.adjacent) {
+        for (; t < steps; ++t) store_as<T, S>(rows.at[0] + t * stride, load<T>(x + t * W));
+    } else if (full && (stride == 1 || stride == -1)) {
+        for (; t + W <= steps; t += W) {
+            Vec<T> block[W];
+            for (int i = 0; i < W; ++i)
+                block[i] = load<T>(x + (t + (stride == 1 ? i : W - 1 - i)) * W);
+            transpose<T>(block);
+            const int64_t at = stride == 1 ? t : -(t + W - 1);
+            for (int i = 0; i < W; ++i) store_as<T, S>(rows.at[i] + at, block[i]);
+        }
+    }
+    for (; t < steps; ++t)
+        for (int i = 0; i < lanes; ++i)
+            if (rows.has(i, t)) narrow(x[t * W + i], rows.at[i][t * stride]);
 }
 
 // Ask for the cache lines of `steps` steps of each row. A stage computes for long on a few lines of
@@ -147,9 +159,10 @@ SSNO_INLINE void prefetch_row(const S* row, int64_t stride, int steps) {
     for (int t = 0; t < steps; t += per_line) __builtin_prefetch(row + t * stride, 0, 2);
 }
 template <class T, class S>
-SSNO_INLINE void prefetch_rows(S* const* rows, int64_t stride, int steps) {
-    const bool adjacent = rows[1] == rows[0] + 1;  // a line then holds a step of several rows
-    for (int i = 0; i < (adjacent ? 1 : Lanes<T>::W); ++i) prefetch_row(rows[i], stride, steps);
+SSNO_INLINE void prefetch_rows(const Rows<T, S>& rows, int64_t ahead, int steps) {
+    // of adjacent rows, a line holds a step of several
+    for (int i = 0; i < (rows.adjacent ? 1 : Lanes<T>::W); ++i)
+        prefetch_row(rows.at[i] + ahead * rows.stride, rows.stride, steps);
 }
 
 // x[step][lane] of an activation from step t0; fetches step t0 + ahead on, which comes next.
@@ -158,14 +171,10 @@ void gather(const Params& p, const Tile<T>& tile, const Activation& a, int64_t t
             int64_t ahead) {
     with_dtype<T>(p.dtype, [&](auto s) {
         using S = decltype(s);
-        S* rows[Lanes<T>::W];
-        int64_t left[Lanes<T>::W];
-        locate_rows(
-            tile, a.p, a.b, a.d, a.t, t0, steps, [&](int i) { return tile.d[i]; }, rows, left);
-        gather_rows<T, S>(rows, a.t, left, steps, x);
-        if (t0 + ahead < 0 || t0 + ahead + STEPS > tile.longest) return;
-        for (S*& row : rows) row += ahead * a.t;
-        prefetch_rows<T, S>(rows, a.t, STEPS);
+        const Rows<T, S> rows(tile, a, [&](int i) { return tile.d[i]; }, t0, steps);
+        gather_rows<T, S>(rows, steps, x);
+        if (t0 + ahead >= 0 && t0 + ahead + STEPS <= tile.longest)
+            prefetch_rows<T, S>(rows, ahead, STEPS);
     });
 }
 
@@ -174,11 +183,8 @@ void scatter(const Params& p, const Tile<T>& tile, const Activation& a, int64_t 
              const T* x) {
     with_dtype<T>(p.dtype, [&](auto s) {
         using S = decltype(s);
-        S* rows[Lanes<T>::W];
-        int64_t left[Lanes<T>::W];
-        locate_rows(
-            tile, a.p, a.b, a.d, a.t, t0, steps, [&](int i) { return tile.d[i]; }, rows, left);
-        scatter_rows<T, S>(rows, a.t, left, tile.lanes, steps, x);
+        const Rows<T, S> rows(tile, a, [&](int i) { return tile.d[i]; }, t0, steps);
+        scatter_rows<T, S>(rows, tile.lanes, steps, x);
     });
 }
 
@@ -189,17 +195,16 @@ void gather_common(const Params& p, const Tile<T>& tile, const Activation& a, Ro
                    int steps, T* x) {
     with_dtype<T>(p.dtype, [&](auto s) {
         using S = decltype(s);
-        S* rows[Lanes<T>::W];
-        int64_t left[Lanes<T>::W];
-        locate_rows(tile, a.p, a.b, a.d, a.t, t0, steps, row, rows, left);
         if constexpr (Shared) {
+            const S* from = static_cast<const S*>(a.p) + tile.b[0] * a.b + row(0) * a.d +
+                            (tile.first[0] + t0) * a.t;
             int t = 0;
             if (a.t == 1)
                 for (; t + Lanes<T>::W <= steps; t += Lanes<T>::W)
-                    store<T>(x + t, load_as<T, S>(rows[0] + t));
-            for (; t < steps; ++t) x[t] = widen(rows[0][t * a.t]);
+                    store<T>(x + t, load_as<T, S>(from + t));
+            for (; t < steps; ++t) x[t] = widen(from[t * a.t]);
         } else {
-            gather_rows<T, S>(rows, a.t, left, steps, x);
+            gather_rows<T, S>(Rows<T, S>(tile, a, row, t0, steps), steps, x);
         }
     });
 }

@@ -42,45 +42,135 @@ SSNO_INLINE Vec<T> exp2_fraction(Vec<T> f) {
     }
 }
 
+// max(low, x) and min(high, x); NaN in x passes.
+#if defined(SSNO_F16C) && SSNO_VECTOR_BYTES == 64
+SSNO_INLINE Vec<float> at_least(Vec<float> low, Vec<float> x) { return _mm512_max_ps(low, x); }
+SSNO_INLINE Vec<float> at_most(Vec<float> high, Vec<float> x) { return _mm512_min_ps(high, x); }
+SSNO_INLINE Vec<double> at_least(Vec<double> low, Vec<double> x) { return _mm512_max_pd(low, x); }
+SSNO_INLINE Vec<double> at_most(Vec<double> high, Vec<double> x) { return _mm512_min_pd(high, x); }
+#elif defined(SSNO_F16C)
+SSNO_INLINE Vec<float> at_least(Vec<float> low, Vec<float> x) { return _mm256_max_ps(low, x); }
+SSNO_INLINE Vec<float> at_most(Vec<float> high, Vec<float> x) { return _mm256_min_ps(high, x); }
+SSNO_INLINE Vec<double> at_least(Vec<double> low, Vec<double> x) { return _mm256_max_pd(low, x); }
+SSNO_INLINE Vec<double> at_most(Vec<double> high, Vec<double> x) { return _mm256_min_pd(high, x); }
+#else
+template <class V>
+SSNO_INLINE V at_least(V low, V x) {
+    return x < low ? low : x;
+}
+template <class V>
+SSNO_INLINE V at_most(V high, V x) {
+    return x > high ? high : x;
+}
+#endif
+
 #if defined(SSNO_AVX512)
 constexpr int TO_NEAREST = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
 #if SSNO_VECTOR_BYTES == 64
-SSNO_INLINE Vec<float> round(Vec<float> x) { return _mm512_roundscale_ps(x, TO_NEAREST); }
 SSNO_INLINE Vec<double> round(Vec<double> x) { return _mm512_roundscale_pd(x, TO_NEAREST); }
-SSNO_INLINE Vec<float> at_least(Vec<float> low, Vec<float> x) { return _mm512_max_ps(low, x); }
-SSNO_INLINE Vec<double> at_least(Vec<double> low, Vec<double> x) { return _mm512_max_pd(low, x); }
-SSNO_INLINE Vec<float> scale2(Vec<float> p, Vec<float> n) { return _mm512_scalef_ps(p, n); }
 SSNO_INLINE Vec<double> scale2(Vec<double> p, Vec<double> n) { return _mm512_scalef_pd(p, n); }
+SSNO_INLINE Vec<float> estimate_reciprocal(Vec<float> x) { return _mm512_rcp14_ps(x); }
+SSNO_INLINE IVec<float> to_integer(Vec<float> x) { return (IVec<float>)_mm512_cvtps_epi32(x); }
+SSNO_INLINE IVec<float> look_up(const int32_t* table, IVec<float> i) {
+    return (IVec<float>)_mm512_permutexvar_epi32((__m512i)i, _mm512_load_si512(table));
+}
 #else
-SSNO_INLINE Vec<float> round(Vec<float> x) { return _mm256_roundscale_ps(x, TO_NEAREST); }
 SSNO_INLINE Vec<double> round(Vec<double> x) { return _mm256_roundscale_pd(x, TO_NEAREST); }
-SSNO_INLINE Vec<float> at_least(Vec<float> low, Vec<float> x) { return _mm256_max_ps(low, x); }
-SSNO_INLINE Vec<double> at_least(Vec<double> low, Vec<double> x) { return _mm256_max_pd(low, x); }
-SSNO_INLINE Vec<float> scale2(Vec<float> p, Vec<float> n) { return _mm256_scalef_ps(p, n); }
 SSNO_INLINE Vec<double> scale2(Vec<double> p, Vec<double> n) { return _mm256_scalef_pd(p, n); }
-#endif
+SSNO_INLINE Vec<float> estimate_reciprocal(Vec<float> x) { return _mm256_rcp14_ps(x); }
+SSNO_INLINE IVec<float> to_integer(Vec<float> x) { return (IVec<float>)_mm256_cvtps_epi32(x); }
+SSNO_INLINE IVec<float> look_up(const int32_t* table, IVec<float> i) {
+    const __m256i* halves = reinterpret_cast<const __m256i*>(table);
+    return (IVec<float>)_mm256_permutex2var_epi32(_mm256_load_si256(halves), (__m256i)i,
+                                                  _mm256_load_si256(halves + 1));
+}
 #endif
 
-// 2^x, within 1 ulp (2 without fused multiply-add); 0 below the smallest normal number, infinity
-// above the largest.
+// bits of 2^(i/16), less those that adding the integer n = i mod 16, shifted to n / 16 in the
+// exponent, has too many
+constexpr int32_t sixteenth(double power, int i) {
+    return __builtin_bit_cast(int32_t, static_cast<float>(power)) - (i << 19);
+}
+alignas(64) constexpr int32_t SIXTEENTHS[16] = {sixteenth(1.0, 0),
+                                                sixteenth(1.0442737824274138, 1),
+                                                sixteenth(1.0905077326652577, 2),
+                                                sixteenth(1.1387886347566916, 3),
+                                                sixteenth(1.189207115002721, 4),
+                                                sixteenth(1.241857812073484, 5),
+                                                sixteenth(1.2968395546510096, 6),
+                                                sixteenth(1.3542555469368927, 7),
+                                                sixteenth(1.4142135623730951, 8),
+                                                sixteenth(1.4768261459394993, 9),
+                                                sixteenth(1.5422108254079407, 10),
+                                                sixteenth(1.6104903319492543, 11),
+                                                sixteenth(1.681792830507429, 12),
+                                                sixteenth(1.7562521603732995, 13),
+                                                sixteenth(1.8340080864093424, 14),
+                                                sixteenth(1.9152065613971472, 15)};
+#endif
+
+// Whether exp2 takes 2^(i/16) from a table of one or two registers; its argument then comes in
+// sixteenths, so that no multiplication is spent on them.
 template <class T>
-SSNO_INLINE Vec<T> exp2(Vec<T> x) {
 #if defined(SSNO_AVX512)
-    const T low = sizeof(T) == 8 ? T(-1100) : T(-160);
-    x = at_least(splat<T>(low), x);  // -infinity would come out as NaN; NaN passes
-    const Vec<T> n = round(x), f = x - n;
-    return scale2(exp2_fraction<T>(f) * f + T(1), n);
+constexpr bool BY_TABLE = sizeof(T) == 4;
+#else
+constexpr bool BY_TABLE = false;
+#endif
+template <class T>
+constexpr T EXP2_UNIT = BY_TABLE<T> ? T(16) : T(1);
+// Arguments of exp2 up to here need no care about the ends of the range of exponents.
+template <class T>
+constexpr T EXP2_BOUND = EXP2_UNIT<T> * (sizeof(T) == 8 ? T(1021) : T(125));
+
+// What a caller promises of the argument of exp2, NaN aside.
+enum class Range { any, negative, bounded };  // bounded: |x| <= EXP2_BOUND
+
+// 2^(x / EXP2_UNIT), within 1 ulp (2 without fused multiply-add); less than the smallest normal
+// number below it, infinity above the largest.
+template <class T, Range R = Range::any>
+SSNO_INLINE Vec<T> exp2(Vec<T> x) {
+    constexpr bool LOW = R != Range::bounded, HIGH = R == Range::any;
+#if defined(SSNO_AVX512)
+    if constexpr (BY_TABLE<T>) {
+        Vec<T> y = x;
+        if (LOW) y = at_least(splat<T>(-2032), y);
+        if (HIGH) y = at_most(splat<T>(2047), y);
+        const IVec<T> n = to_integer(y);
+        const Vec<T> f = y - __builtin_convertvector(n, Vec<T>);
+        const Vec<T> power = from_bits<T>(look_up(SIXTEENTHS, n) + (n << 19));
+        // 2^(f/16) - 1 over f, its slope at 0 as exact as that of exp2_fraction
+        constexpr double c[] = {4.3321698785e-02, 9.3841517032e-04, 1.3551115980e-05};
+        const Vec<T> result = power * (f * horner<T>(f, c)) + power;
+        if constexpr (!HIGH) return result;
+        return x > T(2047) ? splat<T>(std::numeric_limits<T>::infinity()) : result;
+    } else {
+        if (LOW) x = at_least(splat<T>(-1100), x);  // -infinity would come out as NaN
+        const Vec<T> n = round(x), f = x - n;
+        return scale2(exp2_fraction<T>(f) * f + T(1), n);
+    }
 #else
     constexpr int BIAS = sizeof(T) == 8 ? 1023 : 127;
-    const T low = -BIAS, high = BIAS + 1;
-    x = x < low ? splat<T>(low) : x;  // written so that NaN passes
-    x = x > high ? splat<T>(high) : x;
+    if (LOW) x = at_least(splat<T>(-BIAS), x);
+    if (HIGH) x = at_most(splat<T>(BIAS + 1), x);
     const Vec<T> shifted = x + ROUND_TO_INTEGER<T>;
     const Vec<T> f = x - (shifted - ROUND_TO_INTEGER<T>);
     // n = -BIAS gives the bits of 0, n = BIAS + 1 those of infinity
     const Vec<T> scale = from_bits<T>((bits<T>(shifted) + BIAS) << MANTISSA<T>);
     return (exp2_fraction<T>(f) * f + T(1)) * scale;
 #endif
+}
+
+// 1 / x for x from 1 to 4
+template <class T>
+SSNO_INLINE Vec<T> reciprocal(Vec<T> x) {
+#if defined(SSNO_AVX512)
+    if constexpr (sizeof(T) == 4) {
+        const Vec<T> r = estimate_reciprocal(x);
+        return r * (T(1) - x * r) + r;
+    }
+#endif
+    return T(1) / x;
 }
 
 // a b - c, rounded once where the instruction set can
@@ -156,11 +246,11 @@ SSNO_INLINE void cos_sin_quarters(Vec<T> t, Vec<T> high, Vec<T> low, Vec<T>& cos
 // log(1 + y) for 0 <= y <= 1: 2 atanh(s), s = y / (2 + y)
 template <class T>
 SSNO_INLINE Vec<T> log1p_unit(Vec<T> y) {
-    const Vec<T> s = y / (y + T(2));
+    const Vec<T> s = y * reciprocal<T>(y + T(2));
     const Vec<T> q = s * s;
     if constexpr (sizeof(T) == 4) {
-        constexpr double c[] = {1.99999999980900601,  0.666666790264339696, 0.399987112468623316,
-                                0.286202074084372383, 0.213985605066785432, 0.243939080840230249};
+        constexpr double c[] = {2.00000000793, 0.666663146411, 0.400249111426, 0.279605979988,
+                                0.281783316844};
         return s * horner<T>(q, c);
     } else {
         constexpr double c[] = {2.0,
@@ -183,22 +273,30 @@ SSNO_INLINE Vec<T> log1p_unit(Vec<T> y) {
 constexpr double LOG2_E = 1.4426950408889634074;
 
 template <class T>
+constexpr typename Lanes<T>::Int SIGN = std::numeric_limits<typename Lanes<T>::Int>::min();
+
+template <class T>
 SSNO_INLINE Vec<T> absolute(Vec<T> x) {
-    return x < T(0) ? -x : x;
+    return from_bits<T>(bits<T>(x) & ~SIGN<T>);
 }
 
-// log(1 + e^s), linear above 20
+template <class T>
+SSNO_INLINE Vec<T> exp_minus_absolute(Vec<T> s) {
+    return exp2<T, Range::negative>(from_bits<T>(bits<T>(s) | SIGN<T>) * T(LOG2_E * EXP2_UNIT<T>));
+}
+
+// log(1 + e^s), linear above 20 (where a float holds no difference)
 template <class T>
 SSNO_INLINE Vec<T> softplus(Vec<T> s) {
-    const Vec<T> y = exp2<T>(absolute<T>(s) * T(-LOG2_E));
-    const Vec<T> value = log1p_unit<T>(y) + (s > T(0) ? s : Vec<T>{});
+    const Vec<T> value = log1p_unit<T>(exp_minus_absolute<T>(s)) + at_least(Vec<T>{}, s);
+    if constexpr (sizeof(T) == 4) return value;
     return s > T(20) ? s : value;
 }
 
 template <class T>
 SSNO_INLINE Vec<T> sigmoid(Vec<T> s) {
-    const Vec<T> y = exp2<T>(absolute<T>(s) * T(-LOG2_E));
-    const Vec<T> r = T(1) / (y + T(1));
+    const Vec<T> y = exp_minus_absolute<T>(s);
+    const Vec<T> r = reciprocal<T>(y + T(1));
     return s > T(0) ? r : y * r;
 }
 

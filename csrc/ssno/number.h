@@ -115,7 +115,7 @@ struct Rate {
     }
     // The parts of one lane from those of its A; parts lie `stride` elements apart.
     static void split(const T* A, T* to, int64_t stride) {
-        to[0] = static_cast<T>(static_cast<double>(A[0]) * LOG2_E);
+        to[0] = static_cast<T>(static_cast<double>(A[0]) * LOG2_E * EXP2_UNIT<T>);
         if constexpr (Complex) {
             constexpr double QUARTERS = 0.63661977236758138243, REST = -3.93573533503649716e-17;
             const double frequency = static_cast<double>(A[stride]);
@@ -127,14 +127,14 @@ struct Rate {
     }
 };
 
-// exp(dt A)
-template <class T>
+// exp(dt A); `R` promises where dt times the first part lies.
+template <Range R, class T>
 SSNO_INLINE Real<T> decay(Vec<T> dt, const Rate<T, false>& rate) {
-    return {{exp2<T>(dt * rate.part[0])}};
+    return {{exp2<T, R>(dt * rate.part[0])}};
 }
-template <class T>
+template <Range R, class T>
 SSNO_INLINE Cplx<T> decay(Vec<T> dt, const Rate<T, true>& rate) {
-    const Vec<T> magnitude = exp2<T>(dt * rate.part[0]);
+    const Vec<T> magnitude = exp2<T, R>(dt * rate.part[0]);
     Vec<T> cosine, sine;
     cos_sin_quarters<T>(dt, rate.part[1], rate.part[2], cosine, sine);
     return {{magnitude * cosine, magnitude * sine}};
