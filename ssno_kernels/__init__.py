@@ -8,8 +8,9 @@ except ImportError as error:
         f"ssno_kernels needs PyTorch 2.11 or newer, which cannot be imported here ({error})"
     ) from error
 
+from .ops.cross_selective_scan import cross_selective_scan
 from .ops.selective_scan import selective_scan
 from .registry import BackendError, use_backend
 
 __version__ = "0.1.0"
-__all__ = ["BackendError", "selective_scan", "use_backend"]
+__all__ = ["BackendError", "cross_selective_scan", "selective_scan", "use_backend"]
