@@ -12,24 +12,7 @@ from torch import Tensor
 from ..selective_scan import composite as selective_scan
 from .arguments import Arguments, canonical
 from .layout import in_layout_of
-from .traversals import Traversal
-
-
-def lay_out(v: Tensor, traversal: Traversal) -> Tensor:
-    """(X2): (B, ..., *grid) as (B, ..., L) in the order of the traversal."""
-    axes = len(traversal.axes)
-    first = v.dim() - axes
-    row = v.permute(*range(first), *(first + axis for axis in traversal.axes)).flatten(first)
-    return row.flip(-1) if traversal.reverse else row
-
-
-def put_back(row: Tensor, traversal: Traversal, grid: torch.Size) -> Tensor:
-    """The inverse of `lay_out`."""
-    row = row.flip(-1) if traversal.reverse else row
-    v = row.unflatten(-1, [grid[axis] for axis in traversal.axes])
-    first = v.dim() - len(grid)
-    back = (first + traversal.axes.index(axis) for axis in range(len(grid)))
-    return v.permute(*range(first), *back)
+from .traversals import lay_out, put_back
 
 
 def cross_selective_scan(*arguments) -> Tensor:

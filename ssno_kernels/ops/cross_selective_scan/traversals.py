@@ -6,6 +6,8 @@ from __future__ import annotations
 from itertools import permutations
 from typing import NamedTuple
 
+from torch import Size, Tensor
+
 
 class Traversal(NamedTuple):
     """An order of the grid's axes, the slowest first, and whether it runs from the far end.
@@ -37,6 +39,23 @@ CROSS_3D = every_order(3)
 """The 6 orders of three axes."""
 CROSS_3D_BOTH = both_ways(CROSS_3D)
 """The 6 orders of three axes, then their 6 reversals."""
+
+
+def lay_out(v: Tensor, traversal: Traversal) -> Tensor:
+    """(X1): (..., *grid) as (..., L) in the order of the traversal."""
+    axes = len(traversal.axes)
+    first = v.dim() - axes
+    row = v.permute(*range(first), *(first + axis for axis in traversal.axes)).flatten(first)
+    return row.flip(-1) if traversal.reverse else row
+
+
+def put_back(row: Tensor, traversal: Traversal, grid: Size) -> Tensor:
+    """The inverse of `lay_out`."""
+    row = row.flip(-1) if traversal.reverse else row
+    v = row.unflatten(-1, [grid[axis] for axis in traversal.axes])
+    first = v.dim() - len(grid)
+    back = (first + traversal.axes.index(axis) for axis in range(len(grid)))
+    return v.permute(*range(first), *back)
 
 
 def check_traversals(traversals) -> tuple[Traversal, ...]:
