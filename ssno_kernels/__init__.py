@@ -8,8 +8,29 @@ except ImportError as error:
         f"ssno_kernels needs PyTorch 2.11 or newer, which cannot be imported here ({error})"
     ) from error
 
+from .ops.cross_scan import cross_merge, cross_scan
+from .ops.cross_selective_scan import (
+    CROSS_1D,
+    CROSS_2D,
+    CROSS_3D,
+    CROSS_3D_BOTH,
+    Traversal,
+    cross_selective_scan,
+)
 from .ops.selective_scan import selective_scan
 from .registry import BackendError, use_backend
 
 __version__ = "0.1.0"
-__all__ = ["BackendError", "selective_scan", "use_backend"]
+__all__ = [
+    "CROSS_1D",
+    "CROSS_2D",
+    "CROSS_3D",
+    "CROSS_3D_BOTH",
+    "BackendError",
+    "Traversal",
+    "cross_merge",
+    "cross_scan",
+    "cross_selective_scan",
+    "selective_scan",
+    "use_backend",
+]

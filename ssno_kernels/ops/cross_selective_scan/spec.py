@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: MIT
+"""The table of `cross_selective_scan`: samples, bad inputs, shapes to time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..selective_scan.arguments import state_dtype
+from ..spec import BadInput, BenchShape, Inputs, Sample, Spec
+from . import cross_selective_scan
+from .traversals import CROSS_1D, CROSS_2D, CROSS_3D, CROSS_3D_BOTH, Traversal
+
+ROWS, COLUMNS, ROWS_REVERSED, COLUMNS_REVERSED = CROSS_2D
+
+
+def make_inputs(
+    dtype: torch.dtype,
+    *,
+    batch: int = 2,
+    channels: int = 3,
+    grid: tuple[int, ...] = (3, 5),
+    states: int = 4,
+    traversals: tuple[Traversal, ...] = CROSS_2D,
+    rank: int = 0,
+    extras: str = "D delta_bias",
+    seed: int = 0,
+    **options,
+) -> Inputs:
+    """Random inputs on a scale where the states neither die at once nor grow."""
+    generator = torch.Generator().manual_seed(seed)
+    real = state_dtype(dtype)
+    count = len(traversals)
+
+    def normal(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)
+
+    inputs: Inputs = {
+        "x": normal(batch, channels, *grid),
+        "delta": (0.5 * normal(batch, count, rank or channels, *grid)).abs(),
+        "A": -normal(count, channels, states, dtype=real).abs() - 0.05,
+        "B": normal(batch, count, states, *grid),
+        "C": normal(batch, count, states, *grid),
+    }
+    if "D" in extras.split():
+        inputs["D"] = normal(count, channels, dtype=real)
+    if "delta_bias" in extras.split():
+        inputs["delta_bias"] = normal(count, channels, dtype=real) - 1
+    if rank:
+        inputs["delta_weight"] = normal(count, channels, rank, dtype=real).abs() / rank
+    return inputs | {"traversals": traversals} | options
+
+
+def channels_last(inputs: Inputs) -> Inputs:
+    """x, delta, B, C with the axis of channels fastest, as models on (B, *grid, D) have them."""
+
+    def change(v: Tensor, axis: int) -> Tensor:
+        return v.movedim(axis, -1).contiguous().movedim(-1, axis)
+
+    axes = {"x": 1, "delta": 2, "B": 2, "C": 2}
+    return inputs | {name: change(inputs[name], axis) for name, axis in axes.items()}
+
+
+def odd_strides(inputs: Inputs) -> Inputs:
+    """Every tensor a strided window into a larger one."""
+
+    def change(v):
+        if not isinstance(v, Tensor):
+            return v
+        big = v.new_full([2 * n + 1 for n in v.shape], float("nan"))
+        return big[tuple(slice(1, None, 2) for _ in v.shape)].copy_(v)
+
+    return {name: change(v) for name, v in inputs.items()}
+
+
+def transposed_grid(inputs: Inputs) -> Inputs:
+    """Activations whose grid lies in memory with its axes the other way round."""
+    grid = inputs["x"].dim() - 2
+
+    def change(v: Tensor) -> Tensor:
+        axes = [*range(v.dim() - grid), *reversed(range(v.dim() - grid, v.dim()))]
+        return v.permute(axes).contiguous().permute(axes)
+
+    return inputs | {name: change(inputs[name]) for name in ("x", "delta", "B", "C")}
+
+
+def _sample(name: str, layout=None, **sizes) -> Sample:
+    def make(dtype: torch.dtype) -> Inputs:
+        inputs = make_inputs(dtype, **sizes)
+        return layout(inputs) if layout else inputs
+
+    return Sample(name, make)
+
+
+SAMPLES = (
+    _sample("all", rank=2),
+    _sample("plain", extras="", delta_softplus=False),
+    _sample("no-softplus", extras="D", delta_softplus=False, grid=(2, 9)),
+    _sample("one-traversal", traversals=(COLUMNS,), extras="D"),
+    _sample("odd-order", traversals=(COLUMNS_REVERSED, ROWS), rank=1, extras="delta_bias"),
+    _sample("twice", traversals=(ROWS, COLUMNS, ROWS), grid=(4, 3)),
+    _sample("row", grid=(1, 7)),
+    _sample("column", grid=(6, 1), rank=2),
+    _sample("point", grid=(1, 1)),
+    _sample("1d", traversals=CROSS_1D, grid=(11,), states=3),
+    _sample("3d", traversals=CROSS_3D, grid=(2, 3, 4), batch=1),
+    _sample("3d-both-ways", traversals=CROSS_3D_BOTH, grid=(3, 2, 2), batch=1, rank=1, states=2),
+    _sample("3d-subset", traversals=(CROSS_3D_BOTH[10], CROSS_3D[1]), grid=(3, 1, 4)),
+    _sample("one-state", batch=1, channels=18, states=1),
+    _sample("many-states", batch=1, channels=2, grid=(2, 3), states=70, traversals=CROSS_2D[1:3]),
+    _sample(
+        "past-checkpoints", batch=1, grid=(15, 14), states=17, traversals=(COLUMNS, ROWS_REVERSED)
+    ),
+    _sample("wide", batch=1, channels=37, grid=(3, 4), traversals=CROSS_2D[2:]),
+    _sample("empty-batch", batch=0),
+    _sample("channels-last", layout=channels_last, channels=17),
+    _sample(
+        "channels-last-3d", layout=channels_last, traversals=CROSS_3D[4:], grid=(2, 4, 3), rank=2
+    ),
+    _sample("transposed-grid", layout=transposed_grid),
+    _sample("odd-strides", layout=odd_strides, rank=2),
+    _sample("stack", layout=odd_strides, merge="stack"),
+    _sample(
+        "stack-3d", layout=odd_strides, merge="stack", traversals=CROSS_3D[3:5], grid=(3, 2, 3),
+        rank=2, extras="",
+    ),
+)  # fmt: skip
+
+
+def _with(**changes):
+    """Replace arguments; a callable value gets the argument it replaces."""
+
+    def change(inputs: Inputs) -> Inputs:
+        return inputs | {k: v(inputs.get(k)) if callable(v) else v for k, v in changes.items()}
+
+    return change
+
+
+BAD_INPUTS = (
+    BadInput("x-rank", _with(x=lambda v: v[0, 0]), ValueError, r"x has shape \(3, 5\); expected"),
+    BadInput(
+        "x-4d-grid", _with(x=torch.ones(1, 1, 2, 2, 2, 2)), ValueError, "x has shape .*1 to 3"
+    ),
+    BadInput("x-no-points", _with(x=lambda v: v[..., :0]), ValueError, "x has shape .*axis of the"),
+    BadInput("x-integer", _with(x=lambda v: v.long()), ValueError, "x has dtype torch.int64"),
+    BadInput("x-not-tensor", _with(x=1.0), TypeError, "x is of type float; expected a Tensor"),
+    BadInput("x-channels", _with(x=lambda v: v[:, 1:]), ValueError, r"A has shape .* \(4, 2, N"),
+    BadInput(
+        "grids-differ",
+        _with(delta=lambda v: v.transpose(-1, -2)),
+        ValueError,
+        r"delta has shape \(2, 4, 2, 5, 3\); expected \(B, K, R, \*grid\) = \(2, 4, 2, 3, 5\)",
+    ),
+    BadInput("delta-none", _with(delta=None), TypeError, "delta is of type NoneType"),
+    BadInput("delta-dtype", _with(delta=lambda v: v.half()), ValueError, "delta has dtype"),
+    BadInput(
+        "delta-channels", _with(delta_weight=None), ValueError, r"delta has .*\(B, K, D, \*grid\)"
+    ),
+    BadInput("A-rank", _with(A=lambda v: v[0]), ValueError, r"A has shape .*expected \(K, D, N\)"),
+    BadInput("A-no-states", _with(A=lambda v: v[..., :0]), ValueError, "A has shape .*N >= 1"),
+    BadInput(
+        "A-complex", _with(A=lambda v: v.to(torch.complex64)), ValueError, "A has dtype .*complex64"
+    ),
+    BadInput("B-states", _with(B=lambda v: v[:, :, 1:]), ValueError, r"B has .*\(B, K, N, \*grid"),
+    BadInput("B-dtype", _with(B=lambda v: v.double()), ValueError, "B has dtype torch.float64"),
+    BadInput("C-traversals", _with(C=lambda v: v[:, 1:]), ValueError, r"C has .*\(B, K, N, \*grid"),
+    BadInput("C-device", _with(C=lambda v: v.to("meta")), ValueError, "C is on meta; expected cpu"),
+    BadInput(
+        "D-shape", _with(D=lambda v: v[0]), ValueError, r"D has shape \(3,\); expected \(K, D"
+    ),
+    BadInput("D-dtype", _with(D=lambda v: v.double()), ValueError, "D has dtype torch.float64"),
+    BadInput("bias", _with(delta_bias=lambda v: v[1:]), ValueError, "delta_bias has shape"),
+    BadInput(
+        "weight-traversals",
+        _with(delta_weight=lambda v: v[1:]),
+        ValueError,
+        r"delta_weight has shape \(3, 3, 2\); expected \(K, D, R\) = \(4, 3, R >= 1\)",
+    ),
+    BadInput(
+        "weight-rank",
+        _with(delta_weight=lambda v: v[..., 1:]),
+        ValueError,
+        r"delta has shape .*\(B, K, R, \*grid\) = \(2, 4, 1, 3, 5\)",
+    ),
+    BadInput(
+        "channels-do-not-match-K",
+        _with(traversals=CROSS_2D[:3]),
+        ValueError,
+        r"A has shape \(4, 3, 4\); expected \(K, D, N\) = \(3, 3, N >= 1\) for 3 traversals",
+    ),
+    BadInput("no-traversal", _with(traversals=()), ValueError, "traversals is empty"),
+    BadInput("not-a-sequence", _with(traversals="hw"), TypeError, "traversals is of type str"),
+    BadInput(
+        "not-a-traversal",
+        _with(traversals=(*CROSS_2D[:3], (0, 1))),
+        TypeError,
+        r"traversals\[3\] is \(0, 1\); expected Traversal",
+    ),
+    BadInput(
+        "axis-twice",
+        _with(traversals=(*CROSS_2D[:3], Traversal((1, 1)))),
+        ValueError,
+        r"traversals\[3\] has axes \(1, 1\); expected every axis of the grid once",
+    ),
+    BadInput(
+        "no-axis",
+        _with(traversals=(Traversal(()), *CROSS_2D[:3])),
+        ValueError,
+        r"traversals\[0\] has axes \(\); expected every axis of the grid once",
+    ),
+    BadInput(
+        "axis-missing",
+        _with(traversals=(Traversal((1,)), *CROSS_2D[:3])),
+        ValueError,
+        r"traversals\[0\] has axes \(1,\); expected every axis of the grid once",
+    ),
+    BadInput(
+        "other-grid",
+        _with(traversals=CROSS_3D[:4]),
+        ValueError,
+        r"traversals\[0\] has axes \(0, 1, 2\); expected an order of the 2 axes of the grid",
+    ),
+    BadInput("softplus", _with(delta_softplus=1), TypeError, "delta_softplus is 1"),
+    BadInput(
+        "merge", _with(merge="mean"), ValueError, "merge is 'mean'; expected 'sum' or 'stack'"
+    ),
+    BadInput("backend", _with(backend="cudnn"), ValueError, "backend is 'cudnn'; expected one of"),
+)
+
+# D channels of each of the K traversals; R the rank of delta in MambaNO, 0 for a full delta.
+_LEVELS = tuple(  # (D, H = W, R) of MambaNO at E = 16 on 64x64
+    dict(D=D, H=size, W=size, N=16, K=4, R=R)
+    for D, size, R in ((32, 64, 1), (64, 32, 2), (128, 16, 4), (256, 8, 8))
+)
+_FIELD = dict(B=1, D=32, N=16, K=4, R=1)
+BENCH_SHAPES = (
+    *(
+        BenchShape(f"mambano-64-level{i}-b4", dict(B=4) | level, quick=True)
+        for i, level in enumerate(_LEVELS, 1)
+    ),
+    *(BenchShape(f"mambano-64-level{i}", dict(B=16) | level) for i, level in enumerate(_LEVELS, 1)),
+    BenchShape("mambano-airfoil-level1", _FIELD | dict(B=8, H=128, W=128)),
+    BenchShape("field-256", _FIELD | dict(H=256, W=256), quick=True),
+    BenchShape("field-256-bf16", _FIELD | dict(H=256, W=256), torch.bfloat16),
+    BenchShape("field-512", _FIELD | dict(H=512, W=512)),
+    BenchShape("vmamba-t-v0", dict(B=8, D=192, H=56, W=56, N=16, K=4, R=6), torch.bfloat16),
+    BenchShape("vmamba-t-v2", dict(B=8, D=192, H=56, W=56, N=1, K=4, R=6), torch.bfloat16),
+)
+
+CORE = ("all", "3d-subset", "stack")
+
+SPEC = Spec("cross_selective_scan", cross_selective_scan, SAMPLES, CORE, BAD_INPUTS, BENCH_SHAPES)

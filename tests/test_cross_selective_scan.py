@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: MIT
+"""Properties of `cross_selective_scan` itself, on every backend, in float64."""
+
+from __future__ import annotations
+
+import harness
+import pytest
+import torch
+import torch._dynamo.testing
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ssno_kernels import cross_selective_scan, selective_scan
+from ssno_kernels.ops.cross_selective_scan import CROSS_2D, CROSS_3D, CROSS_3D_BOTH, Traversal
+from ssno_kernels.ops.cross_selective_scan.reference import points
+from ssno_kernels.ops.cross_selective_scan.spec import SPEC, channels_last, make_inputs
+from ssno_kernels.ops.cross_selective_scan.traversals import lay_out, put_back
+
+BACKENDS = harness.compared(SPEC)
+KERNELS = [b for b in BACKENDS if b != "composite"]
+each_backend = pytest.mark.parametrize("backend", BACKENDS)
+each_kernel = pytest.mark.parametrize("backend", KERNELS)
+TINY = 1e-12
+
+few = settings(
+    max_examples=5,
+    deadline=None,
+    derandomize=True,  # the suite says the same on every run
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+grids = st.lists(st.integers(1, 5), min_size=2, max_size=3).map(tuple)
+sizes = st.fixed_dictionaries(
+    {
+        "batch": st.integers(1, 2),
+        "channels": st.sampled_from([1, 3, 17]),
+        "states": st.integers(1, 5),
+        "rank": st.integers(0, 2),
+        "grid": grids,
+        "seed": st.integers(0, 1000),
+    }
+)
+
+
+def inputs_on(backend: str, **sizes) -> dict:
+    return harness.to_device(make_inputs(torch.float64, **sizes), harness.need(SPEC.name, backend))
+
+
+def all_traversals(grid: tuple[int, ...]) -> tuple[Traversal, ...]:
+    return CROSS_2D if len(grid) == 2 else CROSS_3D_BOTH
+
+
+def one(inputs: dict, k: int) -> dict:
+    """The inputs of traversal k alone."""
+    of_batch = {name: inputs[name][:, k : k + 1] for name in ("delta", "B", "C")}
+    names = ("A", "D", "delta_bias", "delta_weight")
+    parameters = {name: inputs[name][k : k + 1] for name in names if name in inputs}
+    return inputs | of_batch | parameters | {"traversals": inputs["traversals"][k : k + 1]}
+
+
+def assert_same(value: torch.Tensor, expected: torch.Tensor) -> None:
+    assert expected.norm() > 0, "two zeros are no evidence"
+    assert harness.relative_error(value, expected) < TINY
+
+
+def test_traversals_are_what_their_names_say():
+    numbered = torch.arange(6).view(2, 3)
+    orders = [[0, 1, 2, 3, 4, 5], [0, 3, 1, 4, 2, 5]]
+    orders += [order[::-1] for order in orders]
+    assert [lay_out(numbered, t).tolist() for t in CROSS_2D] == orders
+    assert len(set(CROSS_3D)) == 6 and len(set(CROSS_3D_BOTH)) == 12
+    assert {t.axes for t in CROSS_3D} == {t.axes for t in CROSS_3D_BOTH}
+
+
+@pytest.mark.parametrize("traversal", CROSS_3D_BOTH, ids=str)
+def test_permutation_visits_the_points_of_the_reference(traversal):
+    grid = (2, 3, 4)
+    numbered = torch.arange(24).view(grid)
+    row = lay_out(numbered, traversal)
+    assert row.tolist() == [numbered[p].item() for p in points(traversal, grid)]
+    assert torch.equal(put_back(row, traversal, numbered.shape), numbered)
+
+
+@each_backend
+@few
+@given(sizes=sizes, data=st.data())
+def test_traversal_is_permute_run_unpermute(backend, sizes, data):
+    """By `selective_scan`, a kernel that knows nothing of grids."""
+    traversal = data.draw(st.sampled_from(all_traversals(sizes["grid"])))
+    inputs = inputs_on(backend, **sizes, traversals=(traversal,))
+    out = cross_selective_scan(**inputs, backend=backend)
+    rows = {name: lay_out(inputs[name][:, 0], traversal) for name in ("delta", "B", "C")}
+    names = ("A", "D", "delta_bias", "delta_weight")
+    rows |= {name: inputs[name][0] for name in names if name in inputs}
+    row = selective_scan(
+        lay_out(inputs["x"], traversal), **rows, delta_softplus=True, backend="reference"
+    )
+    assert_same(out, put_back(row, traversal, inputs["x"].shape[2:]))
+
+
+@each_backend
+@few
+@given(sizes=sizes, data=st.data())
+def test_merge_is_the_sum_of_single_runs(backend, sizes, data):
+    kinds = st.sampled_from(all_traversals(sizes["grid"]))
+    traversals = tuple(data.draw(st.lists(kinds, min_size=1, max_size=4)))
+    inputs = inputs_on(backend, **sizes, traversals=traversals)
+    runs = [cross_selective_scan(**one(inputs, k), backend=backend) for k in range(len(traversals))]
+    assert_same(cross_selective_scan(**inputs, backend=backend), sum(runs))
+    stacked = cross_selective_scan(**inputs, merge="stack", backend=backend)
+    assert_same(stacked, torch.stack(runs, dim=1))
+
+
+@each_backend
+@few
+@given(sizes=sizes)
+def test_transposing_the_grid_swaps_rows_and_columns(backend, sizes):
+    """Outputs and gradients, for views that are not copied."""
+    sizes = sizes | {"grid": sizes["grid"][:2]}
+    inputs = inputs_on(backend, **sizes)
+    order = [1, 0, 3, 2]
+    turned = inputs | {"x": inputs["x"].mT}
+    turned |= {name: inputs[name][:, order].mT for name in ("delta", "B", "C")}
+    names = ("A", "D", "delta_bias", "delta_weight")
+    turned |= {name: inputs[name][order] for name in names if name in inputs}
+    out = cross_selective_scan(**inputs, backend=backend)
+    assert_same(cross_selective_scan(**turned, backend=backend).mT, out)
+    (v,) = harness.cotangents_for((out,))
+    gradients = harness.run(SPEC, inputs, backend, [v])
+    of_turned = harness.run(SPEC, turned, backend, [v.mT])
+    assert_same(of_turned["v_x"].mT, gradients["v_x"])
+    assert_same(of_turned["v_delta"][:, order].mT, gradients["v_delta"])
+    # 0 on a grid of one point
+    assert harness.relative_error(of_turned["v_A"][order], gradients["v_A"]) < TINY
+
+
+@each_backend
+def test_reversed_traversal_is_flip_run_flip(backend):
+    inputs = inputs_on(backend, grid=(3, 4), traversals=CROSS_2D[2:])
+    flipped = inputs | {name: inputs[name].flip(-1, -2) for name in ("x", "delta", "B", "C")}
+    out = cross_selective_scan(**(flipped | {"traversals": CROSS_2D[:2]}), backend=backend)
+    assert_same(cross_selective_scan(**inputs, backend=backend), out.flip(-1, -2))
+
+
+@each_backend
+@pytest.mark.parametrize("layout", [lambda inputs: inputs, channels_last])
+def test_layout_of_the_stack(backend, layout):
+    """Each of the stacked results lies as x does."""
+    inputs = layout(inputs_on(backend, grid=(2, 3), batch=2))
+    out = cross_selective_scan(**inputs, merge="stack", backend=backend)
+    assert out.stride(1) == inputs["x"].stride(0)
+    assert out[:, 0].stride()[1:] == inputs["x"].stride()[1:]
+
+
+@each_backend
+def test_nan_stays_in_its_channel(backend):
+    inputs = inputs_on(backend)
+    clean = cross_selective_scan(**inputs, backend=backend)
+    inputs["A"][2, 1, 0] = float("nan")
+    spoiled = cross_selective_scan(**inputs, backend=backend)
+    assert spoiled[:, 1].isnan().all()
+    assert torch.equal(spoiled[:, ::2], clean[:, ::2])
+
+
+@each_backend
+def test_plain_pairs_and_lists_serve_as_traversals(backend):
+    inputs = inputs_on(backend)
+    expected = cross_selective_scan(**inputs, backend=backend)
+    inputs["traversals"] = [([0, 1], False), ((1, 0), False), ((0, 1), True), ((1, 0), True)]
+    assert torch.equal(cross_selective_scan(**inputs, backend=backend), expected)
+
+
+@each_kernel
+def test_dynamic_grid_compiles_once(backend):
+    harness.need(SPEC.name, backend)
+    torch._dynamo.reset()
+    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(cross_selective_scan, fullgraph=True, dynamic=True, backend=counter)
+    for grid in ((4, 3), (5, 7), (6, 2)):
+        inputs = inputs_on(backend, grid=grid)
+        expected = cross_selective_scan(**inputs, backend=backend)
+        assert_same(compiled(**inputs, backend=backend), expected)
+    torch._dynamo.reset()
+    assert counter.frame_count == 1
+
+
+@each_kernel
+def test_checkpoints_are_saved_only_for_gradients(backend):
+    inputs = inputs_on(backend, grid=(9, 8))
+    with harness.RecordKernels() as record:
+        cross_selective_scan(**inputs, backend=backend)
+        cross_selective_scan(**(inputs | {"x": inputs["x"].requires_grad_()}), backend=backend)
+    sizes = [outputs[1].numel() for _, _, outputs in record.calls]
+    assert sizes[0] == 0 and sizes[1] > 0
