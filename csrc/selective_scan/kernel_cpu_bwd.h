@@ -31,7 +31,9 @@ struct RowSumsOf {
           delta(p, plan, factors(p.grad.v_delta), p.grad.v_delta.p && p.rank > 0, p.rank, 1,
                 parts) {}
 
-    static Projection factors(const Activation& x) { return {x.p, false, 1, x.b, 0, x.d, x.t, 0}; }
+    static Projection factors(const Activation& x) {
+        return {x.p, false, 1, x.b, 0, x.d, 0, x.path};
+    }
 };
 
 // Of the parts into which a segment's blocks are split, and whether a tile is the first of its part
@@ -86,9 +88,9 @@ struct Backward {
 
     // v_y = v_out silu(z); keeps z and v_out.
     void stage_cotangent(const Tile<T>& tile, int64_t t0, int steps, T* x) {
-        gather(p, tile, p.grad.v_out, t0, steps, x, stage.ahead);
+        gather(tile, p.grad.v_out, t0, steps, x, stage.ahead);
         if (p.z.p) {
-            gather(p, tile, p.z, t0, steps, static_cast<T*>(z), stage.ahead);
+            gather(tile, p.z, t0, steps, static_cast<T*>(z), stage.ahead);
             for (int t = 0; t < steps; ++t) {
                 const Vec<T> gate = load<T>(z + t * W), v = load<T>(x + t * W);
                 store<T>(v_out + t * W, v);
@@ -264,11 +266,13 @@ struct Backward {
         }
         accumulate(channel.D, v_D);
         accumulate(channel.bias, v_bias);
-        if (p.grad.v_u.p) scatter(p, tile, p.grad.v_u, t0, steps, static_cast<const T*>(v_dt_u));
-        if (p.grad.v_z.p) scatter(p, tile, p.grad.v_z, t0, steps, static_cast<const T*>(z));
+        if (p.grad.v_u.p)
+            scatter_sum(tile, p.grad.v_u, p.grad.sum, t0, steps, static_cast<T*>(v_dt_u),
+                        static_cast<T*>(dt_u));
+        if (p.grad.v_z.p) scatter(tile, p.grad.v_z, t0, steps, static_cast<const T*>(z));
         if (p.rank == 0) {
             if (p.grad.v_delta.p)
-                scatter(p, tile, p.grad.v_delta, t0, steps, static_cast<const T*>(v_dt));
+                scatter(tile, p.grad.v_delta, t0, steps, static_cast<const T*>(v_dt));
         } else if (tile.one_segment) {
             finish_low_rank<true>(tile, part, t0, steps);
         } else {

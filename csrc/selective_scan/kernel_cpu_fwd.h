@@ -87,11 +87,11 @@ void give_states(const Params& p, const Tile<T>& tile, int64_t chunk, const Stat
 template <class T>
 void checkpoint_offsets(const Params& p, const Tile<T>& tile, int64_t t0, int64_t parts,
                         int64_t* offsets) {
-    const int64_t slots = (p.length + p.interval - 1) / p.interval - 1;
     for (int l = 0; l < Lanes<T>::W; ++l) {
         const int64_t slot = (tile.first[l] + t0) / p.interval - 1;
         const bool none = l >= tile.lanes || t0 >= tile.count[l] || slot < 0;
-        offsets[l] = none ? -1 : (tile.b[l] * slots + slot) * parts * p.channels + tile.d[l];
+        offsets[l] =
+            none ? -1 : tile.b[l] * p.checkpoints_stride + slot * parts * p.channels + tile.d[l];
     }
 }
 
@@ -136,13 +136,13 @@ struct Forward {
                 store<T>(y + t * W, p.D.p ? skip * load<T>(stage.u + t * W) : Vec<T>{});
             sweep_all<T, X, Shared, true>(stage, tile, t0, steps, dt_u, y, h);
             if (p.z.p) {  // (S5)
-                gather(p, tile, p.z, t0, steps, static_cast<T*>(gate), STEPS);
+                gather(tile, p.z, t0, steps, static_cast<T*>(gate), STEPS);
                 for (int t = 0; t < steps; ++t) {
                     const Vec<T> z = load<T>(gate + t * W);
                     store<T>(y + t * W, load<T>(y + t * W) * z * sigmoid<T>(z));
                 }
             }
-            scatter(p, tile, p.out, t0, steps, static_cast<const T*>(y));
+            scatter_sum(tile, p.out, p.sum, t0, steps, static_cast<T*>(y), static_cast<T*>(dt_u));
         }
         give_states<T, X>(p, tile, plan.chunks - 1, p.final_state, h);
     }

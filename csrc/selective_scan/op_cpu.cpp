@@ -2,45 +2,14 @@
 // selective_scan_fwd_cpu and selective_scan_bwd_cpu: allocation, and what the kernels are told.
 // Shapes and dtypes were checked in Python (ops/selective_scan/arguments.py) before this is called.
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
 
-#include <numeric>
-#include <optional>
 #include <tuple>
-#include <vector>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
-#include "selective_scan/params.h"
-#include "ssno/isa.h"
+#include "selective_scan/call.h"
 
 namespace {
 
 using namespace ssno::selective_scan;
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-using MaybeTensor = std::optional<Tensor>;
-
-Dtype dtype_of(const Tensor& t) {
-    switch (t.scalar_type()) {
-        case ScalarType::Double:
-            return Dtype::f64;
-        case ScalarType::Float:
-            return Dtype::f32;
-        case ScalarType::BFloat16:
-            return Dtype::bf16;
-        case ScalarType::Half:
-            return Dtype::f16;
-        default:
-            STD_TORCH_CHECK(false, "u has a dtype that selective_scan does not serve");
-    }
-    return Dtype::f32;
-}
-
-int64_t element_size(Dtype dtype) { return dtype == Dtype::f64 ? 8 : dtype == Dtype::f32 ? 4 : 2; }
 
 // A view of a tensor whose time axis `axis` runs in the order of the sweep
 struct View {
@@ -54,8 +23,11 @@ struct View {
 };
 
 Activation activation(const Tensor& t, bool reverse, Dtype dtype) {
-    return {View(t, 2, reverse, dtype).p, t.stride(0), t.stride(1),
-            reverse ? -t.stride(2) : t.stride(2)};
+    return {View(t, 2, reverse, dtype).p,
+            t.stride(0),
+            t.stride(1),
+            {reverse ? -t.stride(2) : t.stride(2)},
+            dtype};
 }
 Activation activation(const MaybeTensor& t, bool reverse, Dtype dtype) {
     return t ? activation(*t, reverse, dtype) : Activation{};
@@ -72,54 +44,9 @@ Projection projection(const Tensor& t, bool is_complex, bool reverse, Dtype dtyp
     if (!m.constant) {
         m.b = t.stride(0);
         m.groups = t.size(1);
-        m.t = reverse ? -t.stride(3) : t.stride(3);
+        m.path.t = reverse ? -t.stride(3) : t.stride(3);
     }
     return m;
-}
-
-States states(const Tensor& t, bool is_complex) {  // (D, N[, 2]) or (B, D, N[, 2])
-    const int64_t d = t.dim() - (is_complex ? 3 : 2);
-    return {t.data_ptr(), d ? t.stride(0) : 0, t.stride(d), t.stride(d + 1),
-            is_complex ? t.stride(d + 2) : 0};
-}
-States states(const MaybeTensor& t, bool is_complex) {
-    return t ? states(*t, is_complex) : States{};
-}
-
-Vector vector(const MaybeTensor& t) { return t ? Vector{t->data_ptr(), t->stride(0)} : Vector{}; }
-
-Weight weight(const MaybeTensor& t) {
-    return t ? Weight{t->data_ptr(), t->stride(0), t->stride(1)} : Weight{};
-}
-
-void run_parallel(int64_t count, const void* context, void (*body)(const void*, int64_t)) {
-    torch::stable::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) body(context, i);
-    });
-}
-
-// Many channels on one B and C fill the widest vectors; from 5 to 8 of them fill half of those.
-void dispatch(const Params& p, bool forward) {
-#if defined(__x86_64__)
-    const ssno::Isa isa = ssno::cpu_isa();
-    if (isa == ssno::kAvx512) {
-        const int64_t lanes = p.dtype == Dtype::f64 ? 8 : 16;
-        const auto channels = [&](const Projection& M) {
-            return M.constant ? p.channels : p.channels / M.groups;
-        };
-        const int64_t run = std::gcd(channels(p.B), channels(p.C));
-        if (4 * run > lanes && 2 * run <= lanes)
-            return forward ? ssno::avx512vl::selective_scan_forward(p)
-                           : ssno::avx512vl::selective_scan_backward(p);
-        return forward ? ssno::avx512::selective_scan_forward(p)
-                       : ssno::avx512::selective_scan_backward(p);
-    }
-    if (isa == ssno::kAvx2)
-        return forward ? ssno::avx2::selective_scan_forward(p)
-                       : ssno::avx2::selective_scan_backward(p);
-#endif
-    return forward ? ssno::plain::selective_scan_forward(p)
-                   : ssno::plain::selective_scan_backward(p);
 }
 
 Params inputs(const Tensor& u, const Tensor& delta, const Tensor& A, const Tensor& B,
@@ -150,23 +77,6 @@ Params inputs(const Tensor& u, const Tensor& delta, const Tensor& A, const Tenso
     return p;
 }
 
-// Ask for huge pages behind a large new tensor: first touching it page by page would cost as much
-// as a third of the sweep that fills it. A hint; where it is refused nothing changes.
-Tensor advised(Tensor t) {
-#if defined(__linux__)
-    constexpr uintptr_t HUGE = uintptr_t(2) << 20;
-    const auto begin = reinterpret_cast<uintptr_t>(t.data_ptr());
-    const uintptr_t end = begin + static_cast<uintptr_t>(t.numel()) * element_size(dtype_of(t));
-    const uintptr_t first = (begin + HUGE - 1) / HUGE * HUGE, last = end / HUGE * HUGE;
-    if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
-#endif
-    return t;
-}
-
-Tensor empty(const Tensor& like, std::vector<int64_t> sizes) {
-    return torch::stable::new_empty(like, sizes);
-}
-
 std::tuple<Tensor, Tensor, Tensor> forward(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C,
                                            MaybeTensor D, MaybeTensor z, MaybeTensor delta_bias,
                                            MaybeTensor delta_weight, MaybeTensor initial_state,
@@ -185,7 +95,7 @@ std::tuple<Tensor, Tensor, Tensor> forward(Tensor u, Tensor delta, Tensor A, Ten
     p.out = activation(out, reverse, p.dtype);
     if (want_state) p.final_state = states(state, p.is_complex);
     p.interval = interval;
-    if (checkpoints.numel() > 0) p.checkpoints = checkpoints.data_ptr();
+    take_checkpoints(p, checkpoints, 0);
     dispatch(p, true);
     return {out, state, checkpoints};
 }
@@ -200,7 +110,7 @@ TenTensors backward(Tensor v_out, MaybeTensor v_final_state, Tensor checkpoints,
     Params p = inputs(u, delta, A, B, C, D, z, delta_bias, delta_weight, initial_state,
                       delta_softplus, reverse);
     p.interval = interval;
-    if (checkpoints.numel() > 0) p.checkpoints = checkpoints.data_ptr();
+    take_checkpoints(p, checkpoints, 0);
 
     const MaybeTensor given[10] = {
         u, delta, A, B, C, D, z, delta_bias, delta_weight, initial_state};

@@ -9,16 +9,36 @@ namespace ssno::selective_scan {
 
 enum class Dtype { f64, f32, bf16, f16 };
 
+// Where the steps of a sweep lie: up to three nested counters, the innermost of `inner` steps. A
+// sequence is one counter; a traversal of a grid has one for each axis that it cannot merge.
+struct Path {
+    static constexpr int64_t ENDLESS = int64_t(1) << 62;
+    int64_t t = 0, inner = ENDLESS;    // stride and extent of the innermost counter
+    int64_t t1 = 0, middle = ENDLESS;  // of the next
+    int64_t t2 = 0;                    // stride of the outermost
+
+    int64_t at(int64_t step) const {
+        if (step < inner) return step * t;
+        const int64_t row = step / inner;
+        return step % inner * t + row % middle * t1 + row / middle * t2;
+    }
+    // Steps from this one on that lie t apart
+    int64_t run(int64_t step) const { return step < inner ? inner - step : inner - step % inner; }
+};
+
 struct Activation {  // (B, D, L), or (B, R, L) for a low-rank delta
     void* p = nullptr;
-    int64_t b = 0, d = 0, t = 0;
+    int64_t b = 0, d = 0;
+    Path path;
+    Dtype dtype = Dtype::f32;
 };
 
 struct Projection {  // B or C: (B, G, N, L[, 2]) of activations, or constant (D, N[, 2]) of states
     const void* p = nullptr;
     bool constant = false;
     int64_t groups = 1;
-    int64_t b = 0, g = 0, n = 0, t = 0, c = 0;  // g is the stride over channels if constant
+    int64_t b = 0, g = 0, n = 0, c = 0;  // g is the stride over channels if constant
+    Path path;
 };
 
 struct States {  // (B, D, N[, 2]) of the state's dtype; b = 0 for A
@@ -40,6 +60,7 @@ struct Weight {  // delta_weight (D, R) of the state's dtype
 // partial sums and writes these outputs. A null pointer means that nobody asked.
 struct Cotangents {
     Activation v_out, v_u, v_delta, v_z;
+    Activation sum;  // added to v_u before that is written
     States v_final_state, v_A, v_initial_state;
     Projection v_B, v_C;  // written; a constant one likewise
     Vector v_D, v_delta_bias;
@@ -53,11 +74,13 @@ struct Params {
     int64_t rank = 0;      // of the low-rank delta, 0 without
     int64_t interval = 0;  // steps between checkpoints, 0 for none
     Activation u, delta, z, out;
+    Activation sum;  // added to out before that is written: what other traversals gave
     States A, initial_state, final_state;
     Projection B, C;
     Vector D, delta_bias;
     Weight delta_weight;
-    void* checkpoints = nullptr;  // (B, ceil(L / interval) - 1, N', D) of the state's dtype
+    void* checkpoints = nullptr;     // (B, ceil(L / interval) - 1, N', D) of the state's dtype
+    int64_t checkpoints_stride = 0;  // between batch entries
     Cotangents grad;
     int threads = 1;
     void (*parallel)(int64_t count, const void* context,

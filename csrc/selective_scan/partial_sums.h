@@ -37,7 +37,8 @@ struct RowSums {
           per_state(per),
           parts(parts_),
           length(p.length),
-          in_place(parts == 1 && output.t == 1 && plan.runs == output.groups &&
+          in_place(parts == 1 && output.path.t == 1 && output.path.inner == Path::ENDLESS &&
+                   plan.runs == output.groups &&
                    p.dtype == (sizeof(T) == 8 ? Dtype::f64 : Dtype::f32)),
           sums(in_place ? 0 : rows * parts * p.batch * plan.runs * length) {
         if (in_place) {
@@ -110,7 +111,7 @@ struct RowSums {
                 using S = decltype(s);
                 S* to = static_cast<S*>(const_cast<void*>(out.p)) + b * out.b + g * out.g +
                         row / per_state * out.n + row % per_state * out.c;
-                for (int64_t t = 0; t < length; ++t) narrow(first[t], to[t * out.t]);
+                for (int64_t t = 0; t < length; ++t) narrow(first[t], to[out.path.at(t)]);
             });
         });
     }

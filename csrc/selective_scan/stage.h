@@ -119,9 +119,9 @@ struct Stage {
 
     // u, dt by (S1), (S2), and dt u to `dt_u`; with `slope`, the derivative of dt in s
     void stage_input(const Tile<T>& tile, int64_t t0, int steps, T* dt_u, T* slope = nullptr) {
-        gather(p, tile, p.u, t0, steps, static_cast<T*>(u), ahead);
+        gather(tile, p.u, t0, steps, static_cast<T*>(u), ahead);
         if (p.rank == 0)
-            gather(p, tile, p.delta, t0, steps, static_cast<T*>(dt), ahead);
+            gather(tile, p.delta, t0, steps, static_cast<T*>(dt), ahead);
         else if (tile.one_segment)
             project<true>(tile, t0, steps);
         else
@@ -178,7 +178,7 @@ struct Stage {
     template <bool Shared>
     void stage_factor(const Tile<T>& tile, int64_t r, int64_t t0, int steps) {
         gather_common<T, Shared>(
-            p, tile, p.delta, [&](int) { return r; }, t0, steps, static_cast<T*>(row));
+            tile, p.delta, [&](int) { return r; }, t0, steps, static_cast<T*>(row));
     }
     template <bool Shared>
     Vec<T> factor(int t) const {
@@ -203,23 +203,26 @@ struct Stage {
                                 T* room, int64_t n, int count, int64_t t0, int steps) {
         if (M.constant) return {constant + n * P * W, P * W, W, 0};
         const int64_t per_group = p.channels / M.groups;
+        const Path& path = M.path;
+        const int64_t start = tile.first[0] + t0;
         if constexpr (Shared)
-            if (p.dtype == (sizeof(T) == 8 ? Dtype::f64 : Dtype::f32)) {  // read where they are
-                const int64_t at = tile.b[0] * M.b + tile.d[0] / per_group * M.g + n * M.n +
-                                   (tile.first[0] + t0) * M.t;
-                const T* from = static_cast<const T*>(M.p) + at;
+            if (p.dtype == (sizeof(T) == 8 ? Dtype::f64 : Dtype::f32) && path.run(start) >= steps) {
+                // read where they are
+                const T* from = static_cast<const T*>(M.p) + tile.b[0] * M.b +
+                                tile.d[0] / per_group * M.g + n * M.n;
                 if (t0 + ahead >= 0 && t0 + ahead + STEPS <= tile.longest)
                     for (int i = 0; i < count * P; ++i)
-                        prefetch_row(from + i / P * M.n + i % P * M.c + ahead * M.t, M.t, STEPS);
-                return {from, M.n, M.c, M.t};
+                        prefetch_row(from + i / P * M.n + i % P * M.c + path.at(start + ahead),
+                                     path.t, STEPS);
+                return {from + path.at(start), M.n, M.c, path.t};
             }
         constexpr int64_t step = Shared ? 1 : W;
         for (int i = 0; i < count * P; ++i) {
             const Activation a{static_cast<char*>(const_cast<void*>(M.p)) +
                                    (n + i / P) * bytes(M.n) + i % P * bytes(M.c),
-                               M.b, M.g, M.t};
+                               M.b, M.g, path, p.dtype};
             gather_common<T, Shared>(
-                p, tile, a, [&](int l) { return tile.d[l] / per_group; }, t0, steps,
+                tile, a, [&](int l) { return tile.d[l] / per_group; }, t0, steps,
                 room + i * STEPS * step);
         }
         return {room, P * STEPS * step, STEPS * step, step};

@@ -21,7 +21,7 @@ struct Tile {
     int lanes;         // lanes that are not idle; they come first
     bool one_segment;  // all lanes read the same B and C
     bool even;         // all lanes but idle ones have the same count
-    bool regular;      // no lane idle, and all are neighbouring channels of one even segment
+    bool together;     // all lanes are neighbouring channels of one segment, at the same step
 
     Tile(const Params& p, const Plan& plan, int64_t index) {
         lanes = 0;
@@ -45,7 +45,7 @@ struct Tile {
         }
         even = true;
         for (int i = 0; i < lanes; ++i) even &= count[i] == longest;
-        regular = one_segment && even && lanes == W;
+        together = one_segment && even;
         for (int i = lanes; i < W; ++i) {
             b[i] = b[0], d[i] = d[0], run[i] = run[0], chunk[i] = chunk[0], first[i] = first[0];
             count[i] = 0;
@@ -76,7 +76,7 @@ template <class T, class S>
 struct Rows {
     static constexpr int W = Lanes<T>::W;
     S* at[W];
-    int64_t stride;   // in time
+    int64_t stride;   // in time, for as long as the activation's path runs on
     int64_t left[W];  // steps that each row still has, up to those asked for; not set if full
     bool full;        // every row has all of them
     bool adjacent;    // each row stands one element after the one before
@@ -84,17 +84,17 @@ struct Rows {
     // `row` gives a lane's index along the tensor's second axis.
     template <class Row>
     SSNO_INLINE Rows(const Tile<T>& tile, const Activation& a, Row row, int64_t t0, int steps)
-        : stride(a.t), full(true), adjacent(true) {
+        : stride(a.path.t), full(true), adjacent(true) {
         S* const p = static_cast<S*>(a.p);
-        if (tile.regular) {
-            S* const first = p + tile.b[0] * a.b + row(0) * a.d + (tile.first[0] + t0) * a.t;
+        if (tile.together) {
+            S* const first = p + tile.b[0] * a.b + row(0) * a.d + a.path.at(tile.first[0] + t0);
             const int64_t apart = (row(1) - row(0)) * a.d;
-            for (int i = 0; i < W; ++i) at[i] = first + i * apart;
-            adjacent = apart == 1;
+            for (int i = 0; i < W; ++i) at[i] = first + (i < tile.lanes ? i * apart : 0);
+            adjacent = apart == 1 && tile.lanes == W;
             return;
         }
         for (int i = 0; i < W; ++i) {
-            at[i] = p + tile.b[i] * a.b + row(i) * a.d + (tile.first[i] + t0) * a.t;
+            at[i] = p + tile.b[i] * a.b + row(i) * a.d + a.path.at(tile.first[i] + t0);
             left[i] = tile.steps_of(i, t0, steps);
             full &= left[i] == steps;
             adjacent &= at[i] == at[0] + i;
@@ -131,18 +131,17 @@ template <class T, class S>
 void scatter_rows(const Rows<T, S>& rows, int lanes, int steps, const T* x) {
     constexpr int W = Lanes<T>::W;
     const int64_t stride = rows.stride;
-    const bool full = rows.full && lanes == W;
     int t = 0;
-    if (full && rows.adjacent) {
+    if (rows.full && rows.adjacent && lanes == W) {
         for (; t < steps; ++t) store_as<T, S>(rows.at[0] + t * stride, load<T>(x + t * W));
-    } else if (full && (stride == 1 || stride == -1)) {
+    } else if (rows.full && (stride == 1 || stride == -1)) {
         for (; t + W <= steps; t += W) {
             Vec<T> block[W];
             for (int i = 0; i < W; ++i)
                 block[i] = load<T>(x + (t + (stride == 1 ? i : W - 1 - i)) * W);
             transpose<T>(block);
             const int64_t at = stride == 1 ? t : -(t + W - 1);
-            for (int i = 0; i < W; ++i) store_as<T, S>(rows.at[i] + at, block[i]);
+            for (int i = 0; i < lanes; ++i) store_as<T, S>(rows.at[i] + at, block[i]);
         }
     }
     for (; t < steps; ++t)
@@ -159,53 +158,85 @@ SSNO_INLINE void prefetch_row(const S* row, int64_t stride, int steps) {
     for (int t = 0; t < steps; t += per_line) __builtin_prefetch(row + t * stride, 0, 2);
 }
 template <class T, class S>
-SSNO_INLINE void prefetch_rows(const Rows<T, S>& rows, int64_t ahead, int steps) {
+SSNO_INLINE void prefetch_rows(const Rows<T, S>& rows, int steps) {
     // of adjacent rows, a line holds a step of several
     for (int i = 0; i < (rows.adjacent ? 1 : Lanes<T>::W); ++i)
-        prefetch_row(rows.at[i] + ahead * rows.stride, rows.stride, steps);
+        prefetch_row(rows.at[i], rows.stride, steps);
+}
+
+// Call f(t, steps) for each part of the steps from t0 on in which every lane's path runs straight:
+// t counts from t0. Lanes at different steps of a path with turns go step by step.
+template <class T, class F>
+SSNO_INLINE void along(const Path& path, const Tile<T>& tile, int64_t t0, int steps, F f) {
+    if (path.inner == Path::ENDLESS) return f(0, steps);
+    for (int t = 0; t < steps;) {
+        const int64_t run = tile.together ? path.run(tile.first[0] + t0 + t) : 1;
+        const int count = static_cast<int>(std::min<int64_t>(run, steps - t));
+        f(t, count);
+        t += count;
+    }
 }
 
 // x[step][lane] of an activation from step t0; fetches step t0 + ahead on, which comes next.
 template <class T>
-void gather(const Params& p, const Tile<T>& tile, const Activation& a, int64_t t0, int steps, T* x,
-            int64_t ahead) {
-    with_dtype<T>(p.dtype, [&](auto s) {
+void gather(const Tile<T>& tile, const Activation& a, int64_t t0, int steps, T* x, int64_t ahead) {
+    with_dtype<T>(a.dtype, [&](auto s) {
         using S = decltype(s);
-        const Rows<T, S> rows(tile, a, [&](int i) { return tile.d[i]; }, t0, steps);
-        gather_rows<T, S>(rows, steps, x);
-        if (t0 + ahead >= 0 && t0 + ahead + STEPS <= tile.longest)
-            prefetch_rows<T, S>(rows, ahead, STEPS);
+        const auto channel = [&](int i) { return tile.d[i]; };
+        along(a.path, tile, t0, steps, [&](int t, int count) {
+            gather_rows<T, S>(Rows<T, S>(tile, a, channel, t0 + t, count), count,
+                              x + t * Lanes<T>::W);
+        });
+        const int64_t next = tile.first[0] + t0 + ahead;
+        if (t0 + ahead >= 0 && t0 + ahead + STEPS <= tile.longest && a.path.run(next) >= STEPS)
+            prefetch_rows<T, S>(Rows<T, S>(tile, a, channel, t0 + ahead, STEPS), STEPS);
     });
 }
 
 template <class T>
-void scatter(const Params& p, const Tile<T>& tile, const Activation& a, int64_t t0, int steps,
-             const T* x) {
-    with_dtype<T>(p.dtype, [&](auto s) {
+void scatter(const Tile<T>& tile, const Activation& a, int64_t t0, int steps, const T* x) {
+    with_dtype<T>(a.dtype, [&](auto s) {
         using S = decltype(s);
-        const Rows<T, S> rows(tile, a, [&](int i) { return tile.d[i]; }, t0, steps);
-        scatter_rows<T, S>(rows, tile.lanes, steps, x);
+        const auto channel = [&](int i) { return tile.d[i]; };
+        along(a.path, tile, t0, steps, [&](int t, int count) {
+            scatter_rows<T, S>(Rows<T, S>(tile, a, channel, t0 + t, count), tile.lanes, count,
+                               x + t * Lanes<T>::W);
+        });
     });
+}
+
+// The same after adding `sum`, which may stand where the result goes.
+template <class T>
+void scatter_sum(const Tile<T>& tile, const Activation& a, const Activation& sum, int64_t t0,
+                 int steps, T* x, T* room) {
+    if (sum.p) {
+        gather(tile, sum, t0, steps, room, tile.longest);
+        for (int i = 0; i < steps * Lanes<T>::W; ++i) x[i] += room[i];
+    }
+    scatter(tile, a, t0, steps, static_cast<const T*>(x));
 }
 
 // One row that a whole segment shares (a state of B or C, or a factor of delta) as x[step] where
 // `Shared`, else one such row for each lane as x[step][lane].
 template <class T, bool Shared, class Row>
-void gather_common(const Params& p, const Tile<T>& tile, const Activation& a, Row row, int64_t t0,
-                   int steps, T* x) {
-    with_dtype<T>(p.dtype, [&](auto s) {
+void gather_common(const Tile<T>& tile, const Activation& a, Row row, int64_t t0, int steps, T* x) {
+    with_dtype<T>(a.dtype, [&](auto s) {
         using S = decltype(s);
-        if constexpr (Shared) {
+        along(a.path, tile, t0, steps, [&](int begin, int count) {
+            if constexpr (!Shared) {
+                gather_rows<T, S>(Rows<T, S>(tile, a, row, t0 + begin, count), count,
+                                  x + begin * Lanes<T>::W);
+                return;
+            }
             const S* from = static_cast<const S*>(a.p) + tile.b[0] * a.b + row(0) * a.d +
-                            (tile.first[0] + t0) * a.t;
+                            a.path.at(tile.first[0] + t0 + begin);
+            T* to = x + begin;
             int t = 0;
-            if (a.t == 1)
-                for (; t + Lanes<T>::W <= steps; t += Lanes<T>::W)
-                    store<T>(x + t, load_as<T, S>(from + t));
-            for (; t < steps; ++t) x[t] = widen(from[t * a.t]);
-        } else {
-            gather_rows<T, S>(Rows<T, S>(tile, a, row, t0, steps), steps, x);
-        }
+            if (a.path.t == 1)
+                for (; t + Lanes<T>::W <= count; t += Lanes<T>::W)
+                    store<T>(to + t, load_as<T, S>(from + t));
+            for (; t < count; ++t) to[t] = widen(from[t * a.path.t]);
+        });
     });
 }
 
