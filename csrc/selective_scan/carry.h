@@ -44,10 +44,12 @@ struct Carry {
             source(tile, t0, steps, x);
             for (int64_t n = 0; n < p.states; ++n) {
                 if (!alive(a + n * P * W, P * W)) continue;  // most states die long before the last
-                const auto M = Adjoint ? stage.template stage<Shared>(tile, p.C, stage.constant_C,
-                                                                      stage.C, n, 1, t0, steps)
-                                       : stage.template stage<Shared>(tile, p.B, stage.constant_B,
-                                                                      stage.B, n, 1, t0, steps);
+                const auto M =
+                    Adjoint
+                        ? stage.template stage<Shared>(tile, p.C, stage.constant_C, stage.panels_C,
+                                                       stage.C, n, 1, t0, steps)
+                        : stage.template stage<Shared>(tile, p.B, stage.constant_B, stage.panels_B,
+                                                       stage.B, n, 1, t0, steps);
                 const auto rate = stage.rate_of(n);
                 Num product_n = Num::load(a + n * P * W, W), sum = Num::load(b + n * P * W, W);
                 for (int j = 0; j < steps; ++j) {

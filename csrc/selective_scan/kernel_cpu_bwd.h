@@ -51,6 +51,7 @@ struct Backward {
     const RowSumsOf<T>& rows;
     const ChannelRows channel;
     Stage<T, X> stage;
+    Panel<T> in_v_out, sum, to_v_u, to_v_delta;
     Buffer<T> v_h;                             // [n][part][lane]
     Buffer<double> sums;                       // [channel row][lane]
     Buffer<T> h, boundary;                     // states at the start of sub-tiles
@@ -64,6 +65,10 @@ struct Backward {
           rows(row_sums),
           channel(p, P),
           stage(p, -STEPS),
+          in_v_out(p.grad.v_out, p.length),
+          sum(p.grad.sum, p.length),
+          to_v_u(p.grad.v_u, p.length),
+          to_v_delta(p.grad.v_delta, p.length),
           v_h(p.states * P * W),
           sums(channel.total * W),
           h(p.states * P * W),
@@ -83,12 +88,14 @@ struct Backward {
 
     void begin(const Tile<T>& tile) {
         stage.begin(tile);
+        in_v_out.forget();
+        sum.forget();
         std::memset(sums, 0, channel.total * W * sizeof(double));
     }
 
     // v_y = v_out silu(z); keeps z and v_out.
     void stage_cotangent(const Tile<T>& tile, int64_t t0, int steps, T* x) {
-        gather(tile, p.grad.v_out, t0, steps, x, stage.ahead);
+        gather(tile, in_v_out, t0, steps, x, stage.ahead);
         if (p.z.p) {
             gather(tile, p.z, t0, steps, static_cast<T*>(z), stage.ahead);
             for (int t = 0; t < steps; ++t) {
@@ -224,10 +231,10 @@ struct Backward {
         }
         for (int64_t n = 0; n < p.states;) {
             const int count = p.states - n >= BLOCK ? BLOCK : 1;
-            const auto B = stage.template stage<Shared>(tile, p.B, stage.constant_B, stage.B, n,
-                                                        count, t0, steps);
-            const auto C = stage.template stage<Shared>(tile, p.C, stage.constant_C, stage.C, n,
-                                                        count, t0, steps);
+            const auto B = stage.template stage<Shared>(tile, p.B, stage.constant_B, stage.panels_B,
+                                                        stage.B, n, count, t0, steps);
+            const auto C = stage.template stage<Shared>(tile, p.C, stage.constant_C, stage.panels_C,
+                                                        stage.C, n, count, t0, steps);
             if (count == BLOCK) {
                 if (stage.bounded)
                     recompute<Shared, Range::bounded, BLOCK>(steps, n, B, C, with_y);
@@ -266,13 +273,12 @@ struct Backward {
         }
         accumulate(channel.D, v_D);
         accumulate(channel.bias, v_bias);
-        if (p.grad.v_u.p)
-            scatter_sum(tile, p.grad.v_u, p.grad.sum, t0, steps, static_cast<T*>(v_dt_u),
-                        static_cast<T*>(dt_u));
+        add_sum<T>(tile, sum, t0, steps, v_dt_u, dt_u, stage.ahead);
+        if (p.grad.v_u.p) scatter(tile, to_v_u, t0, steps, static_cast<const T*>(v_dt_u), true);
         if (p.grad.v_z.p) scatter(tile, p.grad.v_z, t0, steps, static_cast<const T*>(z));
         if (p.rank == 0) {
             if (p.grad.v_delta.p)
-                scatter(tile, p.grad.v_delta, t0, steps, static_cast<const T*>(v_dt));
+                scatter(tile, to_v_delta, t0, steps, static_cast<const T*>(v_dt), true);
         } else if (tile.one_segment) {
             finish_low_rank<true>(tile, part, t0, steps);
         } else {
@@ -317,6 +323,8 @@ struct Backward {
                     std::memcpy(h, boundary + (t0 - i0 - STEPS) / STEPS * size, size * sizeof(T));
             }
         }
+        flush(tile, to_v_u);
+        flush(tile, to_v_delta);
         give_states<T, X>(p, tile, 0, p.grad.v_initial_state, v_h);
     }
 };

@@ -39,9 +39,12 @@ void sweep_all(Stage<T, X>& s, const Tile<T>& tile, int64_t t0, int steps, const
     const Params& p = s.p;
     for (int64_t n = 0; n < p.states;) {
         const int count = p.states - n >= BLOCK ? BLOCK : 1;
-        const auto B = s.template stage<Shared>(tile, p.B, s.constant_B, s.B, n, count, t0, steps);
+        const auto B =
+            s.template stage<Shared>(tile, p.B, s.constant_B, s.panels_B, s.B, n, count, t0, steps);
         Operand<T, Shared, X> C{};
-        if (Output) C = s.template stage<Shared>(tile, p.C, s.constant_C, s.C, n, count, t0, steps);
+        if (Output)
+            C = s.template stage<Shared>(tile, p.C, s.constant_C, s.panels_C, s.C, n, count, t0,
+                                         steps);
         const T* rate = s.rate + n * Rate<T, X>::PARTS * W;
         T* state = h + n * P * W;
         if (count == 1)
@@ -112,14 +115,26 @@ void save_checkpoint(const Params& p, const Tile<T>& tile, int64_t t0, const T* 
     }
 }
 
+// Add to x[step][lane] what stands in the panel's activation, if there is one.
+template <class T>
+void add_sum(const Tile<T>& tile, Panel<T>& sum, int64_t t0, int steps, T* x, T* room,
+             int64_t ahead) {
+    if (!sum.a.p) return;
+    gather(tile, sum, t0, steps, room, ahead);
+    for (int i = 0; i < steps * Lanes<T>::W; ++i) x[i] += room[i];
+}
+
 template <class T, bool X>
 struct Forward {
     static constexpr int W = Lanes<T>::W, P = X ? 2 : 1;
     Stage<T, X> stage;
+    Panel<T> sum, out;
     Buffer<T> h, dt_u, y, gate;
 
     explicit Forward(const Params& p)
         : stage(p, STEPS),
+          sum(p.sum, p.length),
+          out(p.out, p.length),
           h(p.states * P * W),
           dt_u(STEPS * W),
           y(STEPS * W),
@@ -127,6 +142,7 @@ struct Forward {
 
     template <bool Shared>
     void run(const Params& p, const Plan& plan, const Tile<T>& tile) {
+        sum.forget();
         const Vec<T> skip = p.D.p ? stage.lane_values(tile, p.D) : Vec<T>{};
         for (int64_t t0 = 0; t0 < tile.longest; t0 += STEPS) {
             const int steps = static_cast<int>(std::min<int64_t>(STEPS, tile.longest - t0));
@@ -142,8 +158,10 @@ struct Forward {
                     store<T>(y + t * W, load<T>(y + t * W) * z * sigmoid<T>(z));
                 }
             }
-            scatter_sum(tile, p.out, p.sum, t0, steps, static_cast<T*>(y), static_cast<T*>(dt_u));
+            add_sum<T>(tile, sum, t0, steps, y, dt_u, STEPS);
+            scatter(tile, out, t0, steps, static_cast<const T*>(y), false);
         }
+        flush(tile, out);
         give_states<T, X>(p, tile, plan.chunks - 1, p.final_state, h);
     }
 };

@@ -3,28 +3,10 @@
 // one thread keeps them.
 #pragma once
 
-#include <new>
-
-#include "selective_scan/tile.h"
+#include "selective_scan/panel.h"
 #include "ssno/scan_step.h"
 
 namespace ssno::SSNO_ISA {
-
-// Uninitialised memory on a cache line's boundary.
-template <class T>
-class Buffer {
-  public:
-    explicit Buffer(int64_t size)
-        : p_(size > 0 ? static_cast<T*>(::operator new(size * sizeof(T), std::align_val_t{64}))
-                      : nullptr) {}
-    ~Buffer() { ::operator delete(p_, std::align_val_t{64}); }
-    Buffer(const Buffer&) = delete;
-    Buffer& operator=(const Buffer&) = delete;
-    operator T*() const { return p_; }
-
-  private:
-    T* p_;
-};
 
 // Run body(i) for all i < count on the caller's threads.
 template <class F>
@@ -67,6 +49,8 @@ struct Stage {
     const Params& p;
     Buffer<T> A, rate, constant_B, constant_C, B, C, dt, u, row;
     Vec<T> fastest{};  // largest |rate| of each lane
+    Panel<T> panel_u, panel_delta;
+    SharedPanels<T> panels_B, panels_C, panels_delta;
 
     bool bounded = false;  // whether every dt A of the staged steps is, as `decay` asks
     const int64_t ahead;   // from a stage of steps to the one that will follow it
@@ -82,6 +66,11 @@ struct Stage {
           dt(STEPS * W),
           u(STEPS * W),
           row(STEPS * W),
+          panel_u(p.u, p.length),
+          panel_delta(p.delta, p.length),
+          panels_B(p.B.path, p.length, p.states * P),
+          panels_C(p.C.path, p.length, p.states * P),
+          panels_delta(p.delta.path, p.length, p.rank),
           ahead(following) {}
 
     // Values (d, n) of A or of a constant B or C
@@ -95,6 +84,9 @@ struct Stage {
     }
 
     void begin(const Tile<T>& tile) {
+        panel_u.forget();
+        panel_delta.forget();
+        for (SharedPanels<T>* panels : {&panels_B, &panels_C, &panels_delta}) panels->forget();
         take_states(tile, p.A.p, p.A.d, p.A.n, p.A.c, A);
         for (int64_t n = 0; n < p.states; ++n)
             for (int lane = 0; lane < W; ++lane)
@@ -119,9 +111,9 @@ struct Stage {
 
     // u, dt by (S1), (S2), and dt u to `dt_u`; with `slope`, the derivative of dt in s
     void stage_input(const Tile<T>& tile, int64_t t0, int steps, T* dt_u, T* slope = nullptr) {
-        gather(tile, p.u, t0, steps, static_cast<T*>(u), ahead);
+        gather(tile, panel_u, t0, steps, static_cast<T*>(u), ahead);
         if (p.rank == 0)
-            gather(tile, p.delta, t0, steps, static_cast<T*>(dt), ahead);
+            gather(tile, panel_delta, t0, steps, static_cast<T*>(dt), ahead);
         else if (tile.one_segment)
             project<true>(tile, t0, steps);
         else
@@ -178,7 +170,8 @@ struct Stage {
     template <bool Shared>
     void stage_factor(const Tile<T>& tile, int64_t r, int64_t t0, int steps) {
         gather_common<T, Shared>(
-            tile, p.delta, [&](int) { return r; }, t0, steps, static_cast<T*>(row));
+            tile, p.delta, r, [&](int) { return r; }, t0, steps, static_cast<T*>(row), ahead,
+            panels_delta);
     }
     template <bool Shared>
     Vec<T> factor(int t) const {
@@ -200,13 +193,15 @@ struct Stage {
     // B or C of states n .. n + count - 1
     template <bool Shared>
     Operand<T, Shared, X> stage(const Tile<T>& tile, const Projection& M, const T* constant,
-                                T* room, int64_t n, int count, int64_t t0, int steps) {
+                                SharedPanels<T>& panels, T* room, int64_t n, int count, int64_t t0,
+                                int steps) {
         if (M.constant) return {constant + n * P * W, P * W, W, 0};
         const int64_t per_group = p.channels / M.groups;
         const Path& path = M.path;
         const int64_t start = tile.first[0] + t0;
         if constexpr (Shared)
-            if (p.dtype == (sizeof(T) == 8 ? Dtype::f64 : Dtype::f32) && path.run(start) >= steps) {
+            if (p.dtype == (sizeof(T) == 8 ? Dtype::f64 : Dtype::f32) && panels.columns.span == 0 &&
+                path.run(start) >= steps) {
                 // read where they are
                 const T* from = static_cast<const T*>(M.p) + tile.b[0] * M.b +
                                 tile.d[0] / per_group * M.g + n * M.n;
@@ -222,8 +217,8 @@ struct Stage {
                                    (n + i / P) * bytes(M.n) + i % P * bytes(M.c),
                                M.b, M.g, path, p.dtype};
             gather_common<T, Shared>(
-                tile, a, [&](int l) { return tile.d[l] / per_group; }, t0, steps,
-                room + i * STEPS * step);
+                tile, a, n * P + i, [&](int l) { return tile.d[l] / per_group; }, t0, steps,
+                room + i * STEPS * step, ahead, panels);
         }
         return {room, P * STEPS * step, STEPS * step, step};
     }

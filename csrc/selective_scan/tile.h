@@ -81,6 +81,8 @@ struct Rows {
     bool full;        // every row has all of them
     bool adjacent;    // each row stands one element after the one before
 
+    Rows() : stride(0), full(true), adjacent(false) {}
+
     // `row` gives a lane's index along the tensor's second axis.
     template <class Row>
     SSNO_INLINE Rows(const Tile<T>& tile, const Activation& a, Row row, int64_t t0, int steps)
@@ -103,14 +105,14 @@ struct Rows {
     SSNO_INLINE bool has(int i, int t) const { return full || t < left[i]; }
 };
 
-// x[step][lane] of the rows; 0 past the end of a row
+// x[step][lane] of the rows, a step `pitch` after the one before; 0 past the end of a row
 template <class T, class S>
-void gather_rows(const Rows<T, S>& rows, int steps, T* x) {
+void gather_rows(const Rows<T, S>& rows, int steps, T* x, int64_t pitch = Lanes<T>::W) {
     constexpr int W = Lanes<T>::W;
     const int64_t stride = rows.stride;
     int t = 0;
     if (rows.full && rows.adjacent) {
-        for (; t < steps; ++t) store<T>(x + t * W, load_as<T, S>(rows.at[0] + t * stride));
+        for (; t < steps; ++t) store<T>(x + t * pitch, load_as<T, S>(rows.at[0] + t * stride));
     } else if (rows.full && (stride == 1 || stride == -1)) {
         for (; t + W <= steps; t += W) {
             Vec<T> block[W];
@@ -118,27 +120,28 @@ void gather_rows(const Rows<T, S>& rows, int steps, T* x) {
             for (int i = 0; i < W; ++i) block[i] = load_as<T, S>(rows.at[i] + at);
             transpose<T>(block);
             for (int i = 0; i < W; ++i)
-                store<T>(x + (t + (stride == 1 ? i : W - 1 - i)) * W, block[i]);
+                store<T>(x + (t + (stride == 1 ? i : W - 1 - i)) * pitch, block[i]);
         }
     }
     for (; t < steps; ++t)
         for (int i = 0; i < W; ++i)
-            x[t * W + i] = rows.has(i, t) ? T(widen(rows.at[i][t * stride])) : T(0);
+            x[t * pitch + i] = rows.has(i, t) ? T(widen(rows.at[i][t * stride])) : T(0);
 }
 
 // The reverse: rows from x[step][lane], each only as far as it goes.
 template <class T, class S>
-void scatter_rows(const Rows<T, S>& rows, int lanes, int steps, const T* x) {
+void scatter_rows(const Rows<T, S>& rows, int lanes, int steps, const T* x,
+                  int64_t pitch = Lanes<T>::W) {
     constexpr int W = Lanes<T>::W;
     const int64_t stride = rows.stride;
     int t = 0;
     if (rows.full && rows.adjacent && lanes == W) {
-        for (; t < steps; ++t) store_as<T, S>(rows.at[0] + t * stride, load<T>(x + t * W));
+        for (; t < steps; ++t) store_as<T, S>(rows.at[0] + t * stride, load<T>(x + t * pitch));
     } else if (rows.full && (stride == 1 || stride == -1)) {
         for (; t + W <= steps; t += W) {
             Vec<T> block[W];
             for (int i = 0; i < W; ++i)
-                block[i] = load<T>(x + (t + (stride == 1 ? i : W - 1 - i)) * W);
+                block[i] = load<T>(x + (t + (stride == 1 ? i : W - 1 - i)) * pitch);
             transpose<T>(block);
             const int64_t at = stride == 1 ? t : -(t + W - 1);
             for (int i = 0; i < lanes; ++i) store_as<T, S>(rows.at[i] + at, block[i]);
@@ -146,7 +149,7 @@ void scatter_rows(const Rows<T, S>& rows, int lanes, int steps, const T* x) {
     }
     for (; t < steps; ++t)
         for (int i = 0; i < lanes; ++i)
-            if (rows.has(i, t)) narrow(x[t * W + i], rows.at[i][t * stride]);
+            if (rows.has(i, t)) narrow(x[t * pitch + i], rows.at[i][t * stride]);
 }
 
 // Ask for the cache lines of `steps` steps of each row. A stage computes for long on a few lines of
@@ -203,17 +206,6 @@ void scatter(const Tile<T>& tile, const Activation& a, int64_t t0, int steps, co
                                x + t * Lanes<T>::W);
         });
     });
-}
-
-// The same after adding `sum`, which may stand where the result goes.
-template <class T>
-void scatter_sum(const Tile<T>& tile, const Activation& a, const Activation& sum, int64_t t0,
-                 int steps, T* x, T* room) {
-    if (sum.p) {
-        gather(tile, sum, t0, steps, room, tile.longest);
-        for (int i = 0; i < steps * Lanes<T>::W; ++i) x[i] += room[i];
-    }
-    scatter(tile, a, t0, steps, static_cast<const T*>(x));
 }
 
 // One row that a whole segment shares (a state of B or C, or a factor of delta) as x[step] where
