@@ -8,8 +8,16 @@ except ImportError as error:
         f"ssno_kernels needs PyTorch 2.11 or newer, which cannot be imported here ({error})"
     ) from error
 
+from .ops.damped_conv import damped_conv, damped_conv_kernel, damped_conv_step
 from .ops.selective_scan import selective_scan
 from .registry import BackendError, use_backend
 
 __version__ = "0.1.0"
-__all__ = ["BackendError", "selective_scan", "use_backend"]
+__all__ = [
+    "BackendError",
+    "damped_conv",
+    "damped_conv_kernel",
+    "damped_conv_step",
+    "selective_scan",
+    "use_backend",
+]
