@@ -9,9 +9,9 @@ A kernel backend X is two operators of the library `ssno_kernels`,
                       direction, periodic, dim, needs)
         -> (v_u, v_rate, v_coeff, v_D, v_initial_state)
 
-on canonical arguments (see `arguments.Canonical`); final_state is as initial_state. What was not asked for is returned as an empty tensor. The backward kernel computes the states anew:
-nothing but the arguments is saved. Derivatives of the second and any higher order go through the
-composite.
+on canonical arguments (see `arguments.Canonical`); final_state is as initial_state. What was not
+asked for is returned as an empty tensor. The backward kernel computes the states anew: nothing but
+the arguments is saved. Derivatives of the second and any higher order go through the composite.
 """
 
 from __future__ import annotations
