@@ -236,6 +236,6 @@ BENCH_SHAPES = (
     _shape("line-262144", B=1, L=262144),
 )
 
-CORE = ("all", "columns-periodic", "cube-middle", "length-4-frames")
+CORE = ("all", "columns-periodic", "cube-middle")
 
 SPEC = Spec("damped_conv", damped_conv, SAMPLES, CORE, BAD_INPUTS, BENCH_SHAPES)
