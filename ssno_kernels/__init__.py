@@ -8,6 +8,7 @@ except ImportError as error:
         f"ssno_kernels needs PyTorch 2.11 or newer, which cannot be imported here ({error})"
     ) from error
 
+from . import models, nn
 from .ops.damped_conv import damped_conv, damped_conv_kernel, damped_conv_step
 from .ops.selective_scan import selective_scan
 from .registry import BackendError, use_backend
@@ -18,6 +19,8 @@ __all__ = [
     "damped_conv",
     "damped_conv_kernel",
     "damped_conv_step",
+    "models",
+    "nn",
     "selective_scan",
     "use_backend",
 ]
