@@ -61,7 +61,7 @@ class SSNO(nn.Module):
         inputs, outputs: channels of the fields.
         hidden, width: channels between the blocks and inside their gated mixing.
         states: conjugate pairs of states of each channel, direction and axis.
-        direction, boundary, learn_damping, learn_frequency: as in `ssno_kernels.nn.DampedConv`.
+        direction, boundary, hold, learn_damping, learn_frequency: as in `nn.DampedConv`.
         factorised: convolve the axes side by side instead of one after the other.
     """
 
@@ -80,12 +80,13 @@ class SSNO(nn.Module):
         factorised: bool = False,
         direction: str = "both",
         boundary: str = "periodic",
+        hold: str = "constant",
         learn_damping: bool = True,
         learn_frequency: bool = True,
     ):
         super().__init__()
         learnt = {"learn_damping": learn_damping, "learn_frequency": learn_frequency}
-        space = {"direction": direction, "boundary": boundary} | learnt
+        space = {"direction": direction, "boundary": boundary, "hold": hold} | learnt
 
         def block() -> Block:
             axes = [DampedConv(hidden, states, dim=2 + i, **space) for i in range(self.axes)]

@@ -15,10 +15,16 @@ from ..ops.damped_conv.arguments import COMPLEX, DIRECTIONS, state_dtype
 class DampedConv(nn.Module):
     r"""Convolution of one grid axis with N damped waves a channel (SS-NO, S4D).
 
-    The waves are modes of v' = A v + u, y = 2 Re <C, v> + D u, A = -damping + i frequency, which is
-    sampled with u held over a grid step (zero-order hold):
+    The waves are modes of v' = A v + u, y = 2 Re <C, v> + D u, A = -damping + i frequency. They are
+    sampled exactly, with z = A step, for a u that between the points of the grid is
 
-        lambda = exp(A step),  coeff = C (lambda - 1) / A,  h_t = lambda h_{t-1} + u_t
+        constant (zero-order hold):  coeff = C (exp(z) - 1) / A
+        linear:                      coeff = C step (sinh(z/2) / (z/2))^2, and to D is added
+                                     -2 Re sum C step (exp(-z) - 1 + z) / z^2 for each sweep
+
+    With `linear`, lag 0 has the half hat that each sweep covers, and the output converges with the
+    square of the step; rounding grows as exp(damping step), so it is for resolved modes.
+    `constant`, which is what S4D has, is of first order.
 
     Initialised as S4D-Lin (arXiv 2206.11893): A_n = -1/2 + i pi n, step log-uniform in `steps`.
 
@@ -31,6 +37,7 @@ class DampedConv(nn.Module):
         channels: H.
         states: N, conjugate pairs of states.
         direction, boundary, dim: as in `damped_conv`.
+        hold: 'constant' or 'linear'.
         steps: the range of the initial steps.
         learn_damping, learn_frequency: False freezes log_damping or frequency.
     """
@@ -43,6 +50,7 @@ class DampedConv(nn.Module):
         direction: str = "both",
         boundary: str = "zero",
         dim: int = -1,
+        hold: str = "constant",
         steps: tuple[float, float] = (1e-3, 1e-1),
         learn_damping: bool = True,
         learn_frequency: bool = True,
@@ -52,7 +60,9 @@ class DampedConv(nn.Module):
         super().__init__()
         if direction not in DIRECTIONS:
             raise ValueError(f"direction is {direction!r}; expected one of {', '.join(DIRECTIONS)}")
-        self.channels, self.states = channels, states
+        if hold not in ("constant", "linear"):
+            raise ValueError(f"hold is {hold!r}; expected 'constant' or 'linear'")
+        self.channels, self.states, self.hold = channels, states, hold
         self.direction, self.boundary, self.dim, self.steps = direction, boundary, dim, steps
 
         def parameter(*shape: int, learnt: bool = True) -> nn.Parameter:
@@ -94,7 +104,7 @@ class DampedConv(nn.Module):
         return damped_conv_step(state, u_t, **modes)
 
     def kernel(self, length: int, scale: float = 1.0) -> Tensor:
-        """k[j], j < length, of each sweep: (2, H, L), or (H, L) of one; D is not in it."""
+        """k[j], j < length: (2, H, L) of two sweeps or (H, L); without D and what is added to it."""
         modes = self.modes(self.C.dtype, scale)
         del modes["D"]
         return damped_conv_kernel(**modes, length=length)
@@ -103,14 +113,21 @@ class DampedConv(nn.Module):
         """The arguments of `damped_conv` for activations of a dtype; phases are in float64."""
         damping, frequency = self.log_damping.double().exp(), self.frequency.double()
         step = self.log_step.double().exp() * scale
+        C, D = torch.view_as_complex(self.C.double()), self.D.double()
         A = torch.complex(-damping, frequency)
-        coeff = torch.view_as_complex(self.C.double()) * torch.expm1(A * step[:, None]) / A
+        z = A * step[:, None]
+        if self.hold == "constant":
+            coeff = C * torch.expm1(z) / A
+        else:
+            C = C * step[:, None]
+            coeff = C * (torch.sinh(z / 2) / (z / 2)) ** 2
+            D = D - 2 * (C * (torch.expm1(-z) + z) / z**2).real.sum((0, 2))
         modes = {"damping": damping, "frequency": frequency, "coeff": coeff}
         if self.direction != "both":
             modes = {name: x[0] for name, x in modes.items()}
         real = state_dtype(dtype)
         modes["coeff"] = modes["coeff"].to(COMPLEX[real])
-        return modes | {"D": self.D.to(real), "step": step}
+        return modes | {"D": D.to(real), "step": step}
 
     @torch.no_grad()
     def memory_length(self) -> Tensor:
@@ -131,5 +148,5 @@ class DampedConv(nn.Module):
     def extra_repr(self) -> str:
         return (
             f"{self.channels}, states={self.states}, direction={self.direction!r}, "
-            f"boundary={self.boundary!r}, dim={self.dim}"
+            f"boundary={self.boundary!r}, dim={self.dim}, hold={self.hold!r}"
         )
