@@ -208,6 +208,22 @@ def test_targets_say_reached_or_not_or_not_measured():
     assert reached[f"{LEVEL_1}, forward+backward: times mambapy"] is None
 
 
+def test_targets_of_a_convolution_go_by_its_length():
+    results = [
+        _row("line", "forward", "cpu", 1.0, False),
+        _row("line", "forward", "fft", 20.0, True),
+    ]
+    for result in results:
+        result.operator, result.extra_over_inputs_and_output = "damped_conv", 0.5
+    for length, reached in ((512, True), (4096, False)):
+        for result in results:
+            result.sizes = {"L": length}
+        compare(results, Rates(1000.0, 1e9, 1e9, "made up"))
+        found = {t.name: t.reached for t in targets(results, "cpu")}
+        assert found["line, forward: times fft"] is reached
+        assert found["line, forward: peak extra memory over inputs and output"] is True
+
+
 @pytest.mark.parametrize("bench_of", OPERATORS, ids=lambda b: b.spec.name)
 def test_every_bench_shape_can_be_made(bench_of):
     """Small stand-ins with the same groups, rows, states, gate and dtype as each shape."""

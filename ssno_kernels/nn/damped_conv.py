@@ -104,7 +104,7 @@ class DampedConv(nn.Module):
         return damped_conv_step(state, u_t, **modes)
 
     def kernel(self, length: int, scale: float = 1.0) -> Tensor:
-        """k[j], j < length: (2, H, L) of two sweeps or (H, L); without D and what is added to it."""
+        """k[j], j < length: (2, H, L) of two sweeps or (H, L); D and its addition are not in it."""
         modes = self.modes(self.C.dtype, scale)
         del modes["D"]
         return damped_conv_kernel(**modes, length=length)
