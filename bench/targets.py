@@ -70,7 +70,26 @@ def targets(results: list[Result], device: str) -> list[Target]:
             lambda: cpu(LENGTH_65536, FORWARD).errors.get("out"),
         ),
         _target("import ssno_kernels beyond torch: seconds", "<", 0.3, _import_seconds),
+        *_of_damped_conv([r for r in results if r.operator == "damped_conv"]),
     ]
+
+
+def _of_damped_conv(results: list[Result]) -> list[Target]:
+    """For every shape that the run has: times the FFT convolution, memory, error at L = 65536."""
+    wanted = []
+    for r in results:
+        length, name = r.sizes["L"], f"{r.shape}, {r.mode}"
+        if r.implementation != "cpu":
+            continue
+        if length <= 512 or length >= 4096:
+            bound = 5 if length <= 512 else 30
+            wanted.append((f"{name}: times fft", ">=", bound, r.times_faster_than.get("fft")))
+        extra = r.extra_over_inputs_and_output
+        wanted.append((f"{name}: peak extra memory over inputs and output", "<=", 1.2, extra))
+        if length == 65536:
+            what = f"{name}: float32 error against float64 at L = 65536"
+            wanted.append((what, "<", 1e-5, r.error))
+    return [_target(*what, lambda value=value: value) for *what, value in wanted]
 
 
 _HOLDS = {">=": operator.ge, "<=": operator.le, "<": operator.lt}

@@ -192,7 +192,7 @@ def _call(
 def _errors(results: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, float]:
     """||x - x_ref|| / ||x_ref|| of every result, in float64."""
     return {
-        name: ((x.cpu().double() - expected[name]).norm() / expected[name].norm()).item()
+        name: ((x.cpu() - expected[name]).norm() / expected[name].norm()).item()  # it is float64
         for name, x in results.items()
     }
 

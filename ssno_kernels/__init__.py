@@ -8,6 +8,7 @@ except ImportError as error:
         f"ssno_kernels needs PyTorch 2.11 or newer, which cannot be imported here ({error})"
     ) from error
 
+from . import models, nn
 from .ops.cross_scan import cross_merge, cross_scan
 from .ops.cross_selective_scan import (
     CROSS_1D,
@@ -17,6 +18,7 @@ from .ops.cross_selective_scan import (
     Traversal,
     cross_selective_scan,
 )
+from .ops.damped_conv import damped_conv, damped_conv_kernel, damped_conv_step
 from .ops.selective_scan import selective_scan
 from .registry import BackendError, use_backend
 
@@ -31,6 +33,11 @@ __all__ = [
     "cross_merge",
     "cross_scan",
     "cross_selective_scan",
+    "damped_conv",
+    "damped_conv_kernel",
+    "damped_conv_step",
+    "models",
+    "nn",
     "selective_scan",
     "use_backend",
 ]

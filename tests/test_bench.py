@@ -16,7 +16,7 @@ import torch
 for needed in ("pytest_benchmark", "matplotlib", "tabulate", "tqdm", "psutil", "cpuinfo"):
     pytest.importorskip(needed, reason="bench/requirements.txt is not installed")
 
-from bench import fields, memory
+from bench import damped_conv, fields, memory
 from bench.limits import Rates
 from bench.report import compare
 from bench.rows import OPERATORS, PROFILES, SMOKE, Result, result_of, rows
@@ -24,6 +24,7 @@ from bench.selective_scan import BENCH
 from bench.subjects import Work
 from bench.targets import LEVEL_1, NARROW, targets
 from ssno_kernels import registry
+from ssno_kernels.ops.spec import BenchShape
 
 ROOT = Path(__file__).parent.parent
 
@@ -54,7 +55,8 @@ def test_smoke_run_gives_table_json_and_figure(tmp_path):
     )
     assert report["versions"]["torch"] == torch.__version__
     assert len(report["rows"]) == len(rows(PROFILES["smoke"], "cpu"))
-    found = {(r["implementation"], r["mode"]): r for r in report["rows"]}
+    ours = [r for r in report["rows"] if r["operator"] == "selective_scan"]
+    found = {(r["implementation"], r["mode"]): r for r in ours}
     for name in ("composite", "mambapy", "associative_scan"):
         for mode in ("forward", "forward+backward"):
             row = found[name, mode]
@@ -63,6 +65,8 @@ def test_smoke_run_gives_table_json_and_figure(tmp_path):
             assert 0 < row["fraction_of_limit"] < 1
             assert row["times_faster_than"]["mambapy"] > 0
             assert row["extra_bytes"] >= 0
+    fft = [r for r in report["rows"] if r["implementation"] == "fft"]
+    assert fft and all(r["status"] == "timed" and r["errors"]["out"] < 1e-5 for r in fft)
     assert {"v_u", "v_delta", "v_A", "v_B", "v_C", "v_D", "v_delta_bias"} < set(
         found["mambapy", "forward+backward"]["errors"]
     )
@@ -159,6 +163,15 @@ def test_work_counts_every_tensor_once():
     assert both.exponentials == 2 * work.exponentials
 
 
+def test_work_of_a_convolution_is_the_lesser_of_states_and_lags():
+    short, long = (
+        damped_conv.work(BenchShape("", dict(B=1, D=1, N=8, L=n)), False) for n in (9, 99)
+    )
+    assert (short.fmas, long.fmas) == (2 * 9 * 5, 2 * 99 * 4 * 8)
+    both = damped_conv.work(BenchShape("", dict(B=1, D=1, N=8, L=99)), True)
+    assert (both.fmas, both.bytes) == (2 * 99 * (4 + 6) * 8, (2 + 3) * 99 * 4)
+
+
 @pytest.mark.parametrize("sampled", [True, False])
 def test_peak_memory_is_what_was_allocated(sampled, monkeypatch, tmp_path):
     if sampled:
@@ -195,14 +208,31 @@ def test_targets_say_reached_or_not_or_not_measured():
     assert reached[f"{LEVEL_1}, forward+backward: times mambapy"] is None
 
 
+def test_targets_of_a_convolution_go_by_its_length():
+    results = [
+        _row("line", "forward", "cpu", 1.0, False),
+        _row("line", "forward", "fft", 20.0, True),
+    ]
+    for result in results:
+        result.operator, result.extra_over_inputs_and_output = "damped_conv", 0.5
+    for length, reached in ((512, True), (4096, False)):
+        for result in results:
+            result.sizes = {"L": length}
+        compare(results, Rates(1000.0, 1e9, 1e9, "made up"))
+        found = {t.name: t.reached for t in targets(results, "cpu")}
+        assert found["line, forward: times fft"] is reached
+        assert found["line, forward: peak extra memory over inputs and output"] is True
+
+
 @pytest.mark.parametrize("bench_of", OPERATORS, ids=lambda b: b.spec.name)
 def test_every_bench_shape_can_be_made(bench_of):
-    """Small stand-ins with the same groups, states, gate and dtype as each shape of the spec."""
+    """Small stand-ins with the same groups, rows, states, gate and dtype as each shape."""
     for shape in bench_of.spec.bench_shapes:
-        groups = shape.sizes["G"]
-        sizes = shape.sizes | dict(B=1, D=2 * groups, L=24)
+        groups, rows = shape.sizes.get("G", 1), shape.sizes.get("rows", 1)
+        sizes = shape.sizes | dict(B=rows, D=2 * groups, L=24)
         inputs = bench_of.inputs(type(shape)(shape.name, sizes, shape.dtype, gated=shape.gated))
-        assert inputs["u"].shape == (1, 2 * groups, 24) and inputs["u"].dtype == shape.dtype
-        assert inputs["B"].shape == (1, groups, shape.sizes["N"], 24)
+        assert inputs["u"].shape[:2] == (1, 2 * groups) and inputs["u"].dtype == shape.dtype
+        assert inputs["u"].numel() == sizes["B"] * sizes["D"] * sizes["L"]
+        assert "B" not in inputs or inputs["B"].shape == (1, groups, shape.sizes["N"], 24)
         assert ("z" in inputs) == shape.gated
         assert all(x.isfinite().all() for x in inputs.values() if isinstance(x, torch.Tensor))

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: MIT
+"""`damped_conv` in PyTorch operations: any device, differentiable to any order and in any mode.
+
+The swept axis is cut into chunks of T samples, T about the square root of L or 2 N. Inside a chunk
+the convolution is a Toeplitz T x T matrix, shared by all lines of a channel. What enters a chunk
+from before it is its N states: found from each chunk's own sums by doubling (Hillis and Steele
+1986), read out by another matrix product. So neither k (H, L) nor an array (H, N, L) is formed.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from .arguments import Arguments, canonical, final_state_of, state_dtype
+
+
+def damped_conv(arguments: Arguments) -> tuple[Tensor, Tensor]:
+    """(out, final_state) of the public docstring from its checked arguments."""
+    out, state = convolve(*canonical(arguments))
+    return out, final_state_of(state)
+
+
+def convolve(
+    u, rate, coeff, D, initial_state, direction: int, periodic: bool, dim: int
+) -> tuple[Tensor, Tensor]:
+    """The same from and to canonical arguments (see `arguments.Canonical`)."""
+    lines = u.to(state_dtype(u.dtype)).movedim((1, dim), (0, -1))
+    x = lines.flatten(1, -2)  # (H, lines, L)
+    rate = torch.complex(rate[..., 0], rate[..., 1])
+    coeff = torch.complex(coeff[..., 0], coeff[..., 1])
+    y = torch.zeros_like(x[..., :1]) if D is None else D[:, None, None] * x
+    states = []
+    for s in range(rate.shape[0]):
+        backward = direction == 1 or s == 1
+        start = None
+        if initial_state is not None:
+            start = torch.complex(initial_state[s, ..., 0], initial_state[s, ..., 1])
+            start = start.movedim(1, 0).flatten(1, -2)  # (H, lines, N)
+        y_s, state = _sweep(x.flip(-1) if backward else x, rate[s], coeff[s], start, periodic)
+        y = y + (y_s.flip(-1) if backward else y_s)
+        states.append(state.unflatten(1, lines.shape[1:-1]).movedim(0, 1))
+    out = y.unflatten(1, lines.shape[1:-1]).movedim((0, -1), (1, dim)).to(u.dtype)
+    return _in_layout_of(u, out), torch.view_as_real(torch.stack(states))
+
+
+def chunk_length(length: int, states: int) -> int:
+    """A power of two near sqrt(L), so that T^2 is no more than L, yet with states for half of x."""
+    wanted = max(math.isqrt(length), 2 * states, 16)
+    return min(length, 1 << (wanted - 1).bit_length())
+
+
+def _sweep(
+    x: Tensor, rate: Tensor, coeff: Tensor, start: Tensor | None, periodic: bool
+) -> tuple[Tensor, Tensor]:
+    """(D2), (D3) and (D5) along the last axis of x (H, lines, L): y, and the state after it.
+
+    The powers of lambda are formed in float64 and rounded once.
+    """
+    length, dtype = x.shape[-1], coeff.dtype
+    T = chunk_length(length, rate.shape[-1])
+    chunks = -(-length // T)
+    rest = length - (chunks - 1) * T  # samples in the last chunk
+
+    def powers(exponents: Tensor) -> Tensor:
+        return torch.exp(rate[..., None] * exponents)
+
+    t = torch.arange(T, device=x.device)
+    small = powers(t)  # lambda^0 ... lambda^(T-1), (H, N, T)
+    wide = coeff.to(small.dtype)[..., None]
+    k = 2 * (wide * small).real.sum(1).to(x.dtype)
+    # row s is k moved on by s; an index would be shorter, but its gradient adds in any order
+    toeplitz = pad(k, (T - 1, 0)).unfold(-1, T, 1).flip(1)
+
+    pieces = pad(x, (0, chunks * T - length)).unflatten(-1, (chunks, T))
+    y = pieces.flatten(1, 2) @ toeplitz
+    state = _project(pieces[:, :, -1, :rest], small[..., :rest].to(dtype))
+    if chunks > 1:
+        ends = _project(pieces[:, :, :-1].flatten(1, 2), small.to(dtype))
+        ends = ends.unflatten(1, (x.shape[1], chunks - 1))
+        ends = _accumulate(ends, lambda m: torch.exp(m * T * rate).to(dtype))
+        state = state + torch.exp(rest * rate).to(dtype)[:, None] * ends[:, :, -1]
+        entering = pad(ends, (0, 0, 1, 0))
+    else:
+        entering = torch.zeros_like(state)[:, :, None]
+    if periodic:  # (D5)
+        start = state / -torch.expm1(length * rate).to(dtype)[:, None]
+    if start is not None:
+        faded = powers(T * torch.arange(chunks, device=x.device)).to(dtype).mT
+        entering = entering + faded[:, None] * start[:, :, None]
+        lam_L = torch.exp(length * rate).to(dtype)[:, None]
+        state = start if periodic else state + lam_L * start
+    read = 2 * (wide * powers(t + 1)).to(dtype)
+    read = torch.stack([read.real, -read.imag], dim=2).flatten(1, 2)  # (H, 2 N, T)
+    y = y + torch.view_as_real(entering).flatten(-2).flatten(1, 2) @ read
+    y = y.unflatten(1, (x.shape[1], chunks)).flatten(-2)
+    return y[..., :length], state
+
+
+def _project(x: Tensor, powers: Tensor) -> Tensor:
+    """sum_j lambda^(T-1-j) x_j of x (H, rows, T): (H, rows, N), as one real matrix product."""
+    weights = torch.view_as_real(powers.flip(-1).mT).flatten(-2)  # (H, T, 2 N)
+    return torch.view_as_complex((x @ weights).unflatten(-1, (-1, 2)).contiguous())
+
+
+def _accumulate(h: Tensor, decay) -> Tensor:
+    """sum_m decay(m) h_{c-m} for every chunk c of h (H, lines, chunks, N)."""
+    m = 1
+    while m < h.shape[2]:
+        h = torch.cat([h[:, :, :m], h[:, :, m:] + decay(m)[:, None, None] * h[:, :, :-m]], dim=2)
+        m *= 2
+    return h
+
+
+def _in_layout_of(u: Tensor, out: Tensor) -> Tensor:
+    """out with the order of axes in memory that u has, as torch.empty_like would."""
+    strides = torch.empty_like(u, device="meta").stride()
+    order = sorted(range(u.dim()), key=lambda i: -strides[i])
+    return out.permute(order).contiguous().permute([order.index(i) for i in range(u.dim())])
