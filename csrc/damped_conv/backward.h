@@ -105,8 +105,8 @@ struct Adjoint {
     // `before` and `after`: the states that the sweeps and that their adjoints start from
     void run(const Tile<T>& tile, const Edges<T>& before, const Edges<T>& after, double* sums,
              int64_t of_sweep) {
-        gather<T>(p, tile, p.v_out, V);
-        if (modes_wanted || p.v_skip) gather<T>(p, tile, p.u, U);
+        gather<T, COLS>(p, tile, p.v_out, V);
+        if (modes_wanted || p.v_skip) gather<T, COLS>(p, tile, p.u, U);
         for (int s = 0; s < p.sweeps; ++s) {
             std::memset(lanes, 0, (6 * p.modes + plan.chunk) * W * sizeof(T));
             if (modes_wanted) {

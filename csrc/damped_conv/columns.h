@@ -38,9 +38,8 @@ inline int64_t row_offset(const Params& p, const Array& a, int64_t row) {
     return offset;
 }
 
-template <class T>
+template <class T, int COLS = COLUMNS<T>>
 struct Tile {
-    static constexpr int COLS = COLUMNS<T>;
     int64_t channel, length;
     int columns;  // that are not idle; they come first
     int64_t row[COLS], segment[COLS], first[COLS];
@@ -116,39 +115,41 @@ SSNO_INLINE void with_dtype(Dtype dtype, F f) {
 }
 
 // Addresses of step t0 of the tile's columns
-template <class T, class S>
-void locate(const Params& p, const Tile<T>& tile, const Array& a, int64_t t0, S** rows) {
-    for (int i = 0; i < COLUMNS<T>; ++i)
+template <class T, int COLS, class S>
+void locate(const Params& p, const Tile<T, COLS>& tile, const Array& a, int64_t t0, S** rows) {
+    for (int i = 0; i < COLS; ++i)
         rows[i] = static_cast<S*>(a.p) + row_offset(p, a, tile.row[i]) + tile.channel * a.channel +
                   (tile.first[i] + t0) * a.step;
 }
 
-// All samples of the tile's columns as x[step][column]; 0 in idle columns
-template <class T>
-void gather(const Params& p, const Tile<T>& tile, const Array& a, T* x) {
-    constexpr int W = Lanes<T>::W, COLS = COLUMNS<T>;
+// All samples of the tile's columns as x[step][column], steps `pitch` apart; 0 in idle columns
+template <class T, int COLS>
+void gather(const Params& p, const Tile<T, COLS>& tile, const Array& a, T* x,
+            int64_t pitch = COLS) {
+    constexpr int W = Lanes<T>::W;
     with_dtype<T>(p.dtype, [&](auto s) {
         using S = decltype(s);
         S* rows[COLS];
-        locate<T, S>(p, tile, a, 0, rows);
+        locate<T, COLS, S>(p, tile, a, 0, rows);
         for (int v = 0; v < COLS; v += W)
-            if (v < tile.columns) gather_rows<T, S>(rows + v, a.step, tile.length, x + v, COLS);
+            if (v < tile.columns) gather_rows<T, S>(rows + v, a.step, tile.length, x + v, pitch);
     });
     for (int64_t t = 0; t < tile.length && tile.columns < COLS; ++t)
-        std::memset(x + t * COLS + tile.columns, 0, (COLS - tile.columns) * sizeof(T));
+        std::memset(x + t * pitch + tile.columns, 0, (COLS - tile.columns) * sizeof(T));
 }
 
 // `steps` samples from step t0 on, to memory
-template <class T>
-void scatter(const Params& p, const Tile<T>& tile, const Array& a, int64_t t0, int64_t steps,
-             const T* x) {
-    constexpr int W = Lanes<T>::W, COLS = COLUMNS<T>;
+template <class T, int COLS>
+void scatter(const Params& p, const Tile<T, COLS>& tile, const Array& a, int64_t t0, int64_t steps,
+             const T* x, int64_t pitch = COLS) {
+    constexpr int W = Lanes<T>::W;
     with_dtype<T>(p.dtype, [&](auto s) {
         using S = decltype(s);
         S* rows[COLS];
-        locate<T, S>(p, tile, a, t0, rows);
+        locate<T, COLS, S>(p, tile, a, t0, rows);
         for (int v = 0; v < tile.columns; v += W)
-            scatter_rows<T, S>(rows + v, a.step, std::min(W, tile.columns - v), steps, x + v, COLS);
+            scatter_rows<T, S>(rows + v, a.step, std::min(W, tile.columns - v), steps, x + v,
+                               pitch);
     });
 }
 

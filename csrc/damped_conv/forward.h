@@ -21,7 +21,7 @@ void write_outputs(const Params& p, const ChannelTables<T>& tables, const Tile<T
             product<T>(walk.output(steps), steps, walk.states(),
                        chain[s] + c * walk.states() * COLS, Y, true);
         }
-        scatter<T>(p, tile, out, t0, steps, Y);
+        scatter<T, COLS>(p, tile, out, t0, steps, Y);
     });
 }
 
@@ -42,7 +42,7 @@ void apply(const Params& p, bool adjoint, const Array& in, const Array& out) {
             tables.fill(p, channel);
             for (int64_t index = from; index < to; ++index) {
                 const Tile<T> tile(p, plan, channel, index);
-                gather<T>(p, tile, in, X);
+                gather<T, COLS>(p, tile, in, X);
                 for (int s = 0; s < p.sweeps; ++s) {
                     edges.load(s, tile, state);
                     run_walk<T>(tables.sweep(s).walk(), tile.length, plan.chunk, X, state, more,

@@ -172,7 +172,7 @@ void find_edges(const Params& p, const Plan& plan, const Edges<T>& edges, const 
                 tables.fill(p, channel);
                 for (int64_t index = from; index < to; ++index) {
                     const Tile<T> tile(p, plan, channel, index);
-                    gather<T>(p, tile, samples, X);
+                    gather<T, COLS>(p, tile, samples, X);
                     for (int s = 0; s < p.sweeps; ++s) {
                         std::memset(state, 0, 2 * p.modes * COLS * sizeof(T));
                         run_walk<T>(tables.sweep(s).walk(), tile.length, plan.chunk, X, state, more,
