@@ -60,6 +60,8 @@ struct Tile {
     }
 };
 
+constexpr int64_t AHEAD = 128;  // samples of each row that are fetched early: too many streams otherwise
+
 // x[step][lane] of rows whose samples lie `stride` apart; steps of x lie `pitch` apart.
 template <class T, class S>
 void gather_rows(const S* const* rows, int64_t stride, int64_t steps, T* x, int64_t pitch) {
@@ -72,6 +74,7 @@ void gather_rows(const S* const* rows, int64_t stride, int64_t steps, T* x, int6
     } else if (stride == 1) {
         for (; t + W <= steps; t += W) {
             Vec<T> block[W];
+            for (int i = 0; i < W; ++i) __builtin_prefetch(rows[i] + t + AHEAD);
             for (int i = 0; i < W; ++i) block[i] = load_as<T, S>(rows[i] + t);
             transpose<T>(block);
             for (int i = 0; i < W; ++i) store<T>(x + (t + i) * pitch, block[i]);

@@ -54,7 +54,6 @@ struct Point {
 template <class T>
 struct Fft {
     static constexpr int W = Lanes<T>::W;
-    static constexpr int64_t LEAF = 16;  // steps below which a transform stays in the first cache
     int64_t n;
     Buffer<T> roots;  // for each level n, n / 4, ...: w^k, w^2k, w^3k for k < level / 4
 
@@ -136,8 +135,8 @@ struct Fft {
     void forward(T* z) const { forward(z, n, roots); }
     void inverse(T* z) const { inverse(z, n, roots); }
 
-    // Transform Count signals, call leaf(signals, steps, first step of the spectrum) on pieces of
-    // the spectra, transform the last signal back if `Back`; block by block, within the cache.
+    // Transform Count signals, call leaf(numbers, first step) on the spectra, 4 or 8 steps at a time,
+    // and transform the last signal back if `Back`; block by block, within the cache.
     template <int Count, bool Back, class Leaf>
     void through(T* const (&z)[Count], const T* weights, const T* inverse_weights,
                  const Leaf& leaf) const {
@@ -147,28 +146,82 @@ struct Fft {
     }
 
   private:
+    template <int Count>
+    struct Signals {
+        T* z[Count];
+        Signals(T* const (&from)[Count], int64_t step) {
+            for (int i = 0; i < Count; ++i) z[i] = from[i] + step * 2 * W;
+        }
+    };
+
     template <int Count, bool Back, class Leaf>
     static void quarters(T* const (&z)[Count], int64_t level, const T* root, int64_t first,
                          const Leaf& leaf) {
-        for (int part = 0; part < 4; ++part) {
-            T* block[Count];
-            for (int i = 0; i < Count; ++i) block[i] = z[i] + part * (level / 4) * 2 * W;
-            piece<Count, Back>(block, level / 4, root + level / 4 * 6, first + part * (level / 4),
-                               leaf);
+        const int64_t quarter = level / 4;
+        root += quarter * 6;
+        for (int64_t at = 0; at < level; at += quarter) {
+            const Signals<Count> block(z, at);
+            if (quarter == 8) {
+                few<8, Count, Back>(block.z, root, first + at, leaf);
+                continue;
+            }
+            for (T* signal : block.z) forward_stage<false>(signal, quarter, root, nullptr);
+            if (quarter == 16) {
+                for (int64_t i = 0; i < 16; i += 4)
+                    few<4, Count, Back>(Signals<Count>(block.z, i).z, root, first + at + i, leaf);
+            } else {
+                quarters<Count, Back>(block.z, quarter, root, first + at, leaf);
+            }
+            if (Back) inverse_stage<false>(block.z[Count - 1], quarter, root, nullptr);
         }
     }
-    template <int Count, bool Back, class Leaf>
-    static void piece(T* const (&z)[Count], int64_t level, const T* root, int64_t first,
-                      const Leaf& leaf) {
-        if (level <= LEAF) {
-            for (T* signal : z) forward(signal, level, root);
-            leaf(z, level, first);
-            if (Back) inverse(z[Count - 1], level, root);
-            return;
+
+    // The last stages forward, the first ones back, in registers
+    template <int N, int Count, bool Back, class Leaf>
+    static SSNO_INLINE void few(T* const (&z)[Count], const T* root, int64_t first,
+                                const Leaf& leaf) {
+        Point<T> x[Count][N];
+        for (int i = 0; i < Count; ++i) {
+            for (int k = 0; k < N; ++k) x[i][k] = Point<T>::load(z[i] + k * 2 * W);
+            few_forward<N>(x[i], root);
         }
-        for (T* signal : z) forward_stage<false>(signal, level, root, nullptr);
-        quarters<Count, Back>(z, level, root, first, leaf);
-        if (Back) inverse_stage<false>(z[Count - 1], level, root, nullptr);
+        leaf(x, first);
+        if (!Back) return;
+        few_inverse<N>(x[Count - 1], root);
+        for (int k = 0; k < N; ++k) x[Count - 1][k].store(z[Count - 1] + k * 2 * W);
+    }
+    template <int N>
+    static SSNO_INLINE void few_forward(Point<T> (&x)[N], const T* root) {
+        constexpr int Q = N / 4;
+        for (int k = 0; k < Q; ++k) {
+            const Point<T> s = x[k] + x[k + 2 * Q], t = x[k + Q] + x[k + 3 * Q];
+            const Point<T> u = x[k] - x[k + 2 * Q], v = (x[k + Q] - x[k + 3 * Q]).by_i();
+            x[k] = s + t;
+            x[k + Q] = k ? (s - t).by(root + 8) : s - t;
+            x[k + 2 * Q] = k ? (u - v).by(root + 6) : u - v;
+            x[k + 3 * Q] = k ? (u + v).by(root + 10) : u + v;
+        }
+        for (int k = 0; k < N && Q == 2; k += 2) add_subtract(x[k], x[k + 1]);
+    }
+    template <int N>
+    static SSNO_INLINE void few_inverse(Point<T> (&x)[N], const T* root) {
+        constexpr int Q = N / 4;
+        for (int k = 0; k < N && Q == 2; k += 2) add_subtract(x[k], x[k + 1]);
+        for (int k = 0; k < Q; ++k) {
+            const Point<T> a = x[k], b = k ? x[k + Q].by_conj(root + 8) : x[k + Q];
+            const Point<T> c = k ? x[k + 2 * Q].by_conj(root + 6) : x[k + 2 * Q];
+            const Point<T> d = k ? x[k + 3 * Q].by_conj(root + 10) : x[k + 3 * Q];
+            const Point<T> s = a + b, t = a - b, u = c + d, v = (c - d).by_i();
+            x[k] = s + u;
+            x[k + Q] = t + v;
+            x[k + 2 * Q] = s - u;
+            x[k + 3 * Q] = t - v;
+        }
+    }
+    static SSNO_INLINE void add_subtract(Point<T>& a, Point<T>& b) {
+        const Point<T> sum = a + b;
+        b = a - b;
+        a = sum;
     }
 };
 

@@ -169,15 +169,14 @@ struct RowTiles {
     }
 };
 
-// z *= spectrum, or its conjugate, for `steps` steps from `first` on
-template <class T, bool Conjugate>
-SSNO_INLINE void filter(const T* spectrum, int64_t first, int64_t steps, T* z) {
+// The spectrum's numbers from `first` on times those of a signal, or their conjugates
+template <class T, bool Conjugate, int N>
+SSNO_INLINE void filter(const T* spectrum, int64_t first, Point<T> (&x)[N]) {
     constexpr int W = Lanes<T>::W;
-    for (int64_t i = 0; i < steps; ++i) {
+    for (int i = 0; i < N; ++i) {
         const T* s = spectrum + Transforms<T>::at(first + i);
         const T number[2] = {s[0], s[W]};
-        const Point<T> x = Point<T>::load(z + i * 2 * W);
-        (Conjugate ? x.by_conj(number) : x.by(number)).store(z + i * 2 * W);
+        x[i] = Conjugate ? x[i].by_conj(number) : x[i].by(number);
     }
 }
 
@@ -199,9 +198,9 @@ void apply_by_fourier(const Params& p, bool adjoint, const Array& in, const Arra
                             T* const signal[1] = {z};
                             transforms.lanes.template through<1, true>(
                                 signal, transforms.weights, transforms.inverse_weights,
-                                [&](T* const(&x)[1], int64_t steps, int64_t first) {
-                                    adjoint ? filter<T, true>(G, first, steps, x[0])
-                                            : filter<T, false>(G, first, steps, x[0]);
+                                [&](auto& x, int64_t first) {
+                                    adjoint ? filter<T, true>(G, first, x[0])
+                                            : filter<T, false>(G, first, x[0]);
                                 });
                             scatter<T, W>(p, tile, out, 0, p.length, z, 2 * W);
                         }
@@ -209,22 +208,35 @@ void apply_by_fourier(const Params& p, bool adjoint, const Array& in, const Arra
     });
 }
 
-// correlation (n, 2) += sum over lanes of v conj(u)
+// The spectrum of the correlation of v_y with u, (n, 2), summed over lanes and tiles
 template <class T>
-SSNO_INLINE void correlate(const T* u, const T* v, int64_t steps, double* correlation) {
-    constexpr int W = Lanes<T>::W;
-    for (int64_t i = 0; i < 2 * steps; i += W) {
-        Vec<T> terms[W];
-        for (int j = 0; j < W; j += 2) {
-            const Point<T> a = Point<T>::load(u + (i + j) * W), b = Point<T>::load(v + (i + j) * W);
-            terms[j] = b.re * a.re + b.im * a.im;
-            terms[j + 1] = b.im * a.re - b.re * a.im;
+struct Correlation {
+    static constexpr int W = Lanes<T>::W;
+    double* sums;
+    Vec<T> terms[W];  // real and imaginary parts in turn
+
+    template <int N>
+    SSNO_INLINE void add(const Point<T> (&u)[N], const Point<T> (&v)[N], int64_t first) {
+        constexpr int TOGETHER = W < 2 * N ? W : 2 * N;
+        for (int i = 0; i < 2 * N; i += TOGETHER) {
+            Vec<T>* to = terms + 2 * first % W;
+            for (int j = 0; j < TOGETHER; j += 2) {
+                const Point<T> a = u[(i + j) / 2], b = v[(i + j) / 2];
+                to[j] = b.re * a.re + b.im * a.im;
+                to[j + 1] = b.im * a.re - b.re * a.im;
+            }
+            first += TOGETHER / 2;
+            if (2 * first % W == 0) add_lanes(sums + 2 * first - W);
         }
-        T sums[W];
-        store<T>(sums, sum_each<T>(terms));
-        for (int j = 0; j < W; ++j) correlation[i + j] += sums[j];
     }
-}
+
+  private:
+    void add_lanes(double* to) {
+        T of_terms[W];
+        store<T>(of_terms, sum_each<T>(terms));
+        for (int j = 0; j < W; ++j) to[j] += of_terms[j];
+    }
+};
 
 template <class T>
 void differentiate_by_fourier(const Params& p) {
@@ -244,15 +256,16 @@ void differentiate_by_fourier(const Params& p) {
                                                 int64_t to) {
             double* sums = shared ? parts + (channel * groups + group) * 2 * n : own;
             std::memset(sums, 0, 2 * n * sizeof(double));
+            Correlation<T> correlation{sums, {}};
             if (p.v_u.p) spectrum.make(channel);
             for (int64_t index = from; index < to; ++index) {
                 const Tile<T, W> tile(p, tiles.plan, channel, index);
                 tiles.take(p, tile, p.u, zu, n);
                 tiles.take(p, tile, p.v_out, zv, n);
                 T* const signals[2] = {zu, zv};
-                auto leaf = [&](T* const(&x)[2], int64_t steps, int64_t first) {
-                    correlate<T>(x[0], x[1], steps, sums + 2 * first);
-                    if (p.v_u.p) filter<T, true>(G, first, steps, x[1]);
+                auto leaf = [&](auto& x, int64_t first) {
+                    correlation.add(x[0], x[1], first);
+                    if (p.v_u.p) filter<T, true>(G, first, x[1]);
                 };
                 if (p.v_u.p) {
                     transforms.lanes.template through<2, true>(
