@@ -27,7 +27,7 @@ BACKENDS = ("cuda", "triton", "cpu", "composite", "reference")
 OPERATORS: dict[str, tuple[str, ...]] = {
     "selective_scan": ("triton", "cpu", "composite", "reference"),
     "cross_selective_scan": ("cpu", "composite", "reference"),
-    "damped_conv": ("composite", "reference"),
+    "damped_conv": ("cpu", "composite", "reference"),
 }
 """The backends each operator implements, in the order of preference."""
 

@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: MIT
+// damped_conv_fwd_cpu and damped_conv_bwd_cpu: allocation, and what the kernels are told.
+// Shapes and dtypes were checked in Python (ops/damped_conv/arguments.py) before this is called.
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <optional>
+#include <tuple>
+#include <vector>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+#include "damped_conv/params.h"
+#include "ssno/isa.h"
+
+namespace {
+
+using namespace ssno::damped_conv;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+using MaybeTensor = std::optional<Tensor>;
+
+Dtype dtype_of(const Tensor& t) {
+    switch (t.scalar_type()) {
+        case ScalarType::Double:
+            return Dtype::f64;
+        case ScalarType::Float:
+            return Dtype::f32;
+        case ScalarType::BFloat16:
+            return Dtype::bf16;
+        case ScalarType::Half:
+            return Dtype::f16;
+        default:
+            STD_TORCH_CHECK(false, "u has a dtype that damped_conv does not serve");
+    }
+    return Dtype::f32;
+}
+
+int64_t element_size(Dtype dtype) { return dtype == Dtype::f64 ? 8 : dtype == Dtype::f32 ? 4 : 2; }
+
+Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes) {
+    return torch::stable::new_empty(like, sizes);
+}
+Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType dtype) {
+    return torch::stable::new_empty(like, sizes, dtype);
+}
+
+// Ask for huge pages behind a large new tensor: first touching it page by page would cost as much
+// as the kernel. A hint; where it is refused nothing changes.
+Tensor advised(Tensor t) {
+#if defined(__linux__)
+    constexpr uintptr_t HUGE = uintptr_t(2) << 20;
+    const auto begin = reinterpret_cast<uintptr_t>(t.data_ptr());
+    const uintptr_t end = begin + static_cast<uintptr_t>(t.numel()) * element_size(dtype_of(t));
+    const uintptr_t first = (begin + HUGE - 1) / HUGE * HUGE, last = end / HUGE * HUGE;
+    if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#endif
+    return t;
+}
+
+// (B, H, *grid) swept along `dim`
+Array activation(const Tensor& t, int64_t dim) {
+    Array a;
+    a.p = t.data_ptr();
+    a.channel = t.stride(1);
+    a.step = t.stride(dim);
+    int i = 0;
+    for (int64_t axis = 0; axis < t.dim(); ++axis)
+        if (axis != 1 && axis != dim) a.row[i++] = t.stride(axis);
+    return a;
+}
+
+// (S, B, H, *others, N, 2)
+Array states(const MaybeTensor& t) {
+    Array a;
+    if (!t) return a;
+    a.p = t->data_ptr();
+    a.sweep = t->stride(0);
+    a.channel = t->stride(2);
+    a.step = t->stride(t->dim() - 2);
+    a.part = t->stride(t->dim() - 1);
+    int i = 0;
+    for (int64_t axis = 1; axis < t->dim() - 2; ++axis)
+        if (axis != 2) a.row[i++] = t->stride(axis);
+    return a;
+}
+
+template <class T>
+void read(const Tensor& t, std::vector<double>& to) {
+    int64_t index[4] = {}, size[4] = {1, 1, 1, 1}, stride[4] = {};
+    for (int64_t i = 0; i < t.dim(); ++i) size[i] = t.size(i), stride[i] = t.stride(i);
+    const T* from = static_cast<const T*>(t.data_ptr());
+    for (index[0] = 0; index[0] < size[0]; ++index[0])
+        for (index[1] = 0; index[1] < size[1]; ++index[1])
+            for (index[2] = 0; index[2] < size[2]; ++index[2])
+                for (index[3] = 0; index[3] < size[3]; ++index[3])
+                    to.push_back(from[index[0] * stride[0] + index[1] * stride[1] +
+                                      index[2] * stride[2] + index[3] * stride[3]]);
+}
+
+// The values of a small tensor of parameters, in order and in double precision
+std::vector<double> values(const Tensor& t) {
+    std::vector<double> to;
+    to.reserve(t.numel());
+    if (t.scalar_type() == ScalarType::Double)
+        read<double>(t, to);
+    else
+        read<float>(t, to);
+    return to;
+}
+
+// The reverse, to a new contiguous tensor
+void write(const std::vector<double>& from, const Tensor& t) {
+    if (t.scalar_type() == ScalarType::Double)
+        std::copy(from.begin(), from.end(), static_cast<double*>(t.data_ptr()));
+    else
+        std::copy(from.begin(), from.end(), static_cast<float*>(t.data_ptr()));
+}
+
+void run_parallel(int64_t count, const void* context, void (*body)(const void*, int64_t)) {
+    torch::stable::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) body(context, i);
+    });
+}
+
+void dispatch(const Params& p, bool forward) {
+#if defined(__x86_64__)
+    const ssno::Isa isa = ssno::cpu_isa();
+    if (isa == ssno::kAvx512)
+        return forward ? ssno::avx512::damped_conv_forward(p)
+                       : ssno::avx512::damped_conv_backward(p);
+    if (isa == ssno::kAvx2)
+        return forward ? ssno::avx2::damped_conv_forward(p) : ssno::avx2::damped_conv_backward(p);
+#endif
+    return forward ? ssno::plain::damped_conv_forward(p) : ssno::plain::damped_conv_backward(p);
+}
+
+// The arguments that forward and backward have in common; holds the parameters' values.
+struct Problem {
+    Params p;
+    std::vector<double> rate, coeff, skip;
+
+    Problem(const Tensor& u, const Tensor& rate_, const Tensor& coeff_, const MaybeTensor& D,
+            const MaybeTensor& initial_state, int64_t direction, bool periodic, int64_t dim)
+        : rate(values(rate_)), coeff(values(coeff_)), skip(D ? values(*D) : std::vector<double>{}) {
+        STD_TORCH_CHECK(u.dim() <= MAX_AXES + 2, "u has too many axes for damped_conv");
+        p.dtype = dtype_of(u);
+        p.sweeps = static_cast<int>(rate_.size(0));
+        p.from_end[0] = direction == 1;
+        p.from_end[1] = true;
+        p.periodic = periodic;
+        p.channels = u.size(1);
+        p.length = u.size(dim);
+        p.modes = rate_.size(2);
+        p.rows = 1;
+        for (int64_t axis = 0; axis < u.dim(); ++axis)
+            if (axis != 1 && axis != dim) {
+                p.size[p.axes++] = u.size(axis);
+                p.rows *= u.size(axis);
+            }
+        p.rate = rate.data();
+        p.coeff = coeff.data();
+        p.skip = D ? skip.data() : nullptr;
+        p.u = activation(u, dim);
+        p.initial_state = states(initial_state);
+        p.threads = static_cast<int>(torch::stable::get_num_threads());
+        p.parallel = run_parallel;
+    }
+};
+
+std::vector<int64_t> state_sizes(const Tensor& u, const Tensor& rate, int64_t dim) {
+    std::vector<int64_t> sizes{rate.size(0)};
+    for (int64_t axis = 0; axis < u.dim(); ++axis)
+        if (axis != dim) sizes.push_back(u.size(axis));
+    sizes.push_back(rate.size(2));
+    sizes.push_back(2);
+    return sizes;
+}
+
+std::tuple<Tensor, Tensor> forward(Tensor u, Tensor rate, Tensor coeff, MaybeTensor D,
+                                   MaybeTensor initial_state, int64_t direction, bool periodic,
+                                   int64_t dim, bool want_state) {
+    Problem problem(u, rate, coeff, D, initial_state, direction, periodic, dim);
+    Tensor out = advised(torch::stable::empty_like(u));
+    Tensor state = empty(coeff, want_state ? state_sizes(u, rate, dim) : std::vector<int64_t>{0});
+    problem.p.out = activation(out, dim);
+    if (want_state) problem.p.final_state = states(state);
+    if (u.numel() > 0) dispatch(problem.p, true);
+    return {out, state};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward(Tensor v_out, MaybeTensor v_final_state,
+                                                            Tensor u, Tensor rate, Tensor coeff,
+                                                            MaybeTensor D,
+                                                            MaybeTensor initial_state,
+                                                            int64_t direction, bool periodic,
+                                                            int64_t dim, std::vector<bool> needs) {
+    Problem problem(u, rate, coeff, D, initial_state, direction, periodic, dim);
+    Params& p = problem.p;
+    const auto room = [&](bool wanted, const std::vector<double>& values) {
+        return std::vector<double>(wanted ? values.size() : 0, 0.0);
+    };
+    const bool skip = needs[3] && D, start = needs[4] && initial_state;
+    std::vector<double> v_rate = room(needs[1], problem.rate),
+                        v_coeff = room(needs[2], problem.coeff), v_skip = room(skip, problem.skip);
+    Tensor v_u = needs[0] ? advised(torch::stable::empty_like(u)) : empty(u, {0});
+    Tensor v_start = start ? torch::stable::empty_like(*initial_state) : empty(coeff, {0});
+    p.v_out = activation(v_out, dim);
+    p.v_final_state = states(v_final_state);
+    if (needs[0]) p.v_u = activation(v_u, dim);
+    if (start) p.v_initial_state = states(v_start);
+    if (needs[1]) p.v_rate = v_rate.data();
+    if (needs[2]) p.v_coeff = v_coeff.data();
+    if (skip) p.v_skip = v_skip.data();
+    if (u.numel() > 0) dispatch(p, false);
+
+    const auto made = [&](bool wanted, const Tensor& like, const std::vector<double>& from) {
+        std::vector<int64_t> sizes;
+        for (int64_t i = 0; i < like.dim(); ++i) sizes.push_back(like.size(i));
+        Tensor t = empty(like, wanted ? sizes : std::vector<int64_t>{0});
+        write(from, t);
+        return t;
+    };
+    return {v_u, made(needs[1], rate, v_rate), made(needs[2], coeff, v_coeff),
+            made(skip, D ? *D : coeff, v_skip), v_start};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(ssno_kernels, CPU, m) {
+    m.impl("damped_conv_fwd_cpu", TORCH_BOX(&forward));
+    m.impl("damped_conv_bwd_cpu", TORCH_BOX(&backward));
+}
