@@ -75,17 +75,16 @@ class AliasFreeActivationBackward(torch.autograd.Function):
     def forward(options, v_out, x, up_filter, down_filter, bias):
         (backend, up, down, padding, activation, slope, gain), needs = options
         tensors = (x, up_filter, down_filter, bias)
-        v_x = v_bias = v_up_filter = v_down_filter = x.new_empty(0)
+        v_x, v_bias, v_up_filter, v_down_filter = (x.new_empty(0) for _ in range(4))
         if needs[0] or needs[3]:
             v_x, v_bias = _operator("bwd", backend)(
                 *(v_out, *tensors, up, down, list(padding), ACTIVATIONS.index(activation)),
                 *(slope, gain, [needs[0], needs[3]]),
             )
         if needs[1] or needs[2]:
-            wanted = (False, needs[1], needs[2], False)
-            cotangents = _pull(options[0], wanted, v_out, tensors)
-            v_up_filter = cotangents.pop(0) if needs[1] else v_up_filter
-            v_down_filter = cotangents.pop(0) if needs[2] else v_down_filter
+            v_up_filter, v_down_filter = composite.filter_cotangents(
+                v_out, *tensors, *options[0][1:]
+            )
         return v_x, v_up_filter, v_down_filter, v_bias
 
     @staticmethod
@@ -105,7 +104,17 @@ class AliasFreeActivationBackward(torch.autograd.Function):
             for i, value in zip(present, values, strict=True):
                 full[i] = value
             v_out, *tensors = full
-            return tuple(_pull(ctx.options, ctx.needs, v_out, tensors))
+
+            def primal(*wanted):
+                chosen = iter(wanted)
+                inputs = [
+                    next(chosen) if need else t for t, need in zip(tensors, ctx.needs, strict=True)
+                ]
+                return composite.activate(*inputs, *ctx.options[1:])
+
+            wanted = [t for t, need in zip(tensors, ctx.needs, strict=True) if need]
+            _, pull = torch.func.vjp(primal, *wanted)
+            return pull(v_out)
 
         v, pull = torch.func.vjp(cotangents, *(given[i] for i in present))
         w = [x for x, need in zip(w, ctx.needs, strict=True) if need]
@@ -114,18 +123,6 @@ class AliasFreeActivationBackward(torch.autograd.Function):
         for i, value in zip(present, pull(w), strict=True):
             second[i] = value
         return None, *second
-
-
-def _pull(options, wanted, v_out: Tensor, tensors) -> list[Tensor]:
-    """The cotangents of the wanted tensors, by the composite."""
-
-    def primal(*values):
-        chosen = iter(values)
-        inputs = [next(chosen) if want else t for t, want in zip(tensors, wanted, strict=True)]
-        return composite.activate(*inputs, *options[1:])
-
-    _, pull = torch.func.vjp(primal, *(t for t, w in zip(tensors, wanted, strict=True) if w))
-    return list(pull(v_out))
 
 
 def _operator(direction: str, backend: str):
