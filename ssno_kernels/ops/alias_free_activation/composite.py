@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.nn.functional import conv1d, gelu, leaky_relu, silu
+from torch.nn.functional import conv2d, gelu, leaky_relu, silu
 
 from .arguments import Arguments, canonical, memory_order, sum_dtype
 
@@ -79,20 +81,27 @@ def _pad(e: Tensor, low: int, high: int) -> Tensor:
 
 
 def _convolve(p: Tensor, f: Tensor, step: int) -> Tensor:
-    rows = p.reshape(-1, 1, p.shape[-1])
-    filtered = conv1d(rows, f.flip(0)[None, None], stride=step)  # which correlates
-    return filtered.view(*p.shape[:-1], filtered.shape[-1])
+    filtered = conv2d(_rows(p), _taps(f, p), stride=(1, step), groups=p.shape[1])
+    return filtered.reshape(*p.shape[:-1], filtered.shape[-1])
+
+
+def _rows(p: Tensor) -> Tensor:
+    """p (B, C, *, L) as (B, C, rows, L)"""
+    return p.reshape(*p.shape[:2], math.prod(p.shape[2:-1]), p.shape[-1])
+
+
+def _taps(f: Tensor, p: Tensor) -> Tensor:
+    """The weight of a convolution of each channel, which correlates: (C, 1, 1, K)"""
+    return f.flip(0).expand(p.shape[1], 1, 1, -1)
 
 
 def _convolve_adjoint(v: Tensor, p: Tensor, f: Tensor, step: int) -> tuple[Tensor, Tensor]:
     """The cotangents of p and f."""
     v_rows, v_taps, _ = torch.ops.aten.convolution_backward(
-        v.reshape(-1, 1, v.shape[-1]),
-        p.reshape(-1, 1, p.shape[-1]),
-        f.flip(0)[None, None],
-        *(None, [step], [0], [1], False, [0], 1, [True, True, False]),
+        *(_rows(v), _rows(p), _taps(f, p), None, [1, step], [0, 0], [1, 1]),
+        *(False, [0, 0], p.shape[1], [True, True, False]),
     )
-    return v_rows.view(p.shape), v_taps.flatten().flip(0)
+    return v_rows.reshape(p.shape), v_taps.sum((0, 1, 2)).flip(0)
 
 
 def _act(s: Tensor, activation: str, negative_slope: float) -> Tensor:
