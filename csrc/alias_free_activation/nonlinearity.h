@@ -22,20 +22,31 @@ struct Silu {
     }
 };
 
+// 2^u for u <= 0 as scale (1 + rest): a power of 2, and what tanh takes without cancellation. Below
+// the range of exponents it ends at the smallest normal number.
+template <class T>
+struct Power {
+    Vec<T> scale, rest;
+    SSNO_INLINE explicit Power(Vec<T> u) {
+        constexpr int BIAS = sizeof(T) == 8 ? 1023 : 127;
+        u = u < T(1 - BIAS) ? splat<T>(1 - BIAS) : u;  // written so that NaN passes
+        const Vec<T> shifted = u + ROUND_TO_INTEGER<T>, f = u - (shifted - ROUND_TO_INTEGER<T>);
+        scale = from_bits<T>((bits<T>(shifted) + BIAS) << MANTISSA<T>);
+        rest = exp2_fraction<T>(f) * f;
+    }
+    SSNO_INLINE Vec<T> value() const { return scale * rest + scale; }
+    SSNO_INLINE Vec<T> minus_one() const { return scale * rest + (scale - T(1)); }
+};
+
 template <class T>
 struct Tanh {
-    // e^u - 1 for u = -2 |s|, without cancellation: 2^(n + f) - 1 = 2^n (2^f - 1) + (2^n - 1)
     SSNO_INLINE Vec<T> value(Vec<T> s) const {
-        Vec<T> u = absolute<T>(s) * T(-2 * LOG2_E);
-        u = u < T(-100) ? splat<T>(-100) : u;  // written so that NaN passes
-        const Vec<T> n = (u + ROUND_TO_INTEGER<T>)-ROUND_TO_INTEGER<T>, f = u - n;
-        const Vec<T> scale = exp2<T>(n);
-        const Vec<T> y = exp2_fraction<T>(f) * f * scale + (scale - T(1));
+        const Vec<T> y = Power<T>(absolute<T>(s) * T(-2 * LOG2_E)).minus_one();
         const Vec<T> r = -y / (y + T(2));
         return s < T(0) ? -r : r;
     }
     SSNO_INLINE Vec<T> slope(Vec<T> s) const {
-        const Vec<T> y = exp2<T>(absolute<T>(s) * T(-2 * LOG2_E));
+        const Vec<T> y = Power<T>(absolute<T>(s) * T(-2 * LOG2_E)).value();
         const Vec<T> r = T(1) / (y + T(1));
         return y * r * r * T(4);
     }
@@ -71,8 +82,9 @@ template <class T>
 struct Gelu {
     SSNO_INLINE static Vec<T> distribution(Vec<T> s, Vec<T>& gauss) {
         Vec<T> z = absolute<T>(s);
-        z = z < T(40) ? z : splat<T>(40);  // beyond it the tail is 0
-        gauss = exp2<T>(z * z * T(-0.5 * LOG2_E));
+        z = z < T(40) ? z : splat<T>(40);  // from there on the tail is 0
+        gauss = Power<T>(z * z * T(-0.5 * LOG2_E)).value();
+        gauss = z < T(40) ? gauss : Vec<T>{};
         const Vec<T> tail = normal_tail<T>(z, gauss);
         return s > T(0) ? T(1) - tail : tail;
     }
