@@ -9,6 +9,8 @@ except ImportError as error:
     ) from error
 
 from . import models, nn
+from .filters import alias_free_padding, alias_free_resampling, kaiser_lowpass
+from .ops.alias_free_activation import alias_free_activation
 from .ops.cross_scan import cross_merge, cross_scan
 from .ops.cross_selective_scan import (
     CROSS_1D,
@@ -30,12 +32,16 @@ __all__ = [
     "CROSS_3D_BOTH",
     "BackendError",
     "Traversal",
+    "alias_free_activation",
+    "alias_free_padding",
+    "alias_free_resampling",
     "cross_merge",
     "cross_scan",
     "cross_selective_scan",
     "damped_conv",
     "damped_conv_kernel",
     "damped_conv_step",
+    "kaiser_lowpass",
     "models",
     "nn",
     "selective_scan",

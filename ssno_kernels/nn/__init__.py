@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Layers built on the operators."""
 
+from .alias_free_activation import AliasFreeActivation
 from .damped_conv import DampedConv
 
-__all__ = ["DampedConv"]
+__all__ = ["AliasFreeActivation", "DampedConv"]
