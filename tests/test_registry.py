@@ -113,7 +113,8 @@ def test_fall_to_composite_warns_once(spec, monkeypatch):
     assert len(ours) == 1
     assert ours[0].filename == __file__, "the warning shows the line of the caller"
     assert "cpu: the extension is left out" in str(ours[0].message)
-    assert "triton: " in str(ours[0].message)
+    if "triton" in registry.OPERATORS[spec.name]:
+        assert "triton: " in str(ours[0].message)
 
 
 @each_operator
