@@ -26,7 +26,7 @@ BACKENDS = ("cuda", "triton", "cpu", "composite", "reference")
 
 OPERATORS: dict[str, tuple[str, ...]] = {
     "selective_scan": ("triton", "cpu", "composite", "reference"),
-    "cross_selective_scan": ("composite", "reference"),
+    "cross_selective_scan": ("triton", "composite", "reference"),
 }
 """The backends each operator implements, in the order of preference."""
 

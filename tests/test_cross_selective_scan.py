@@ -116,7 +116,7 @@ def test_merge_is_the_sum_of_single_runs(backend, sizes, data):
 def test_transposing_the_grid_swaps_rows_and_columns(backend, sizes):
     """Outputs and gradients, for views that are not copied."""
     sizes = sizes | {"grid": sizes["grid"][:2]}
-    inputs = inputs_on(backend, **sizes)
+    inputs = inputs_on(backend, **sizes, traversals=CROSS_2D)
     order = [1, 0, 3, 2]
     turned = inputs | {"x": inputs["x"].mT}
     turned |= {name: inputs[name][:, order].mT for name in ("delta", "B", "C")}
@@ -153,7 +153,7 @@ def test_layout_of_the_stack(backend, layout):
 
 @each_backend
 def test_nan_stays_in_its_channel(backend):
-    inputs = inputs_on(backend)
+    inputs = inputs_on(backend, batch=2, traversals=CROSS_2D)
     clean = cross_selective_scan(**inputs, backend=backend)
     inputs["A"][2, 1, 0] = float("nan")
     spoiled = cross_selective_scan(**inputs, backend=backend)
@@ -163,7 +163,7 @@ def test_nan_stays_in_its_channel(backend):
 
 @each_backend
 def test_plain_pairs_and_lists_serve_as_traversals(backend):
-    inputs = inputs_on(backend)
+    inputs = inputs_on(backend, traversals=CROSS_2D)
     expected = cross_selective_scan(**inputs, backend=backend)
     inputs["traversals"] = [([0, 1], False), ((1, 0), False), ((0, 1), True), ((1, 0), True)]
     assert torch.equal(cross_selective_scan(**inputs, backend=backend), expected)

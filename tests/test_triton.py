@@ -13,9 +13,9 @@ from ssno_kernels.ops.selective_scan.spec import SPEC, make_inputs
 @pytest.fixture
 def kernels():
     harness.need("selective_scan", "triton")
-    from ssno_kernels.ops.selective_scan import kernel_triton
+    from ssno_kernels.ops.selective_scan import kernel_triton_launch
 
-    return kernel_triton
+    return kernel_triton_launch
 
 
 def run(inputs, gradients=True):
@@ -38,7 +38,7 @@ CHUNKED = {
 @pytest.mark.parametrize("options", CHUNKED.values(), ids=CHUNKED)
 def test_chunks_agree_with_the_reference(kernels, monkeypatch, options):
     """Three chunks, the last of them short; states and their adjoints are carried across."""
-    monkeypatch.setattr(kernels, "FORCED_CHUNK", 64)
+    monkeypatch.setattr(kernels.plan, "FORCED_CHUNK", 64)
     launched = []
     carry = kernels._carry
     monkeypatch.setattr(kernels, "_carry", lambda *a: launched.append(carry(*a)))
@@ -48,7 +48,7 @@ def test_chunks_agree_with_the_reference(kernels, monkeypatch, options):
 
 
 def test_one_chunk_agrees_too(kernels, monkeypatch):
-    monkeypatch.setattr(kernels, "FORCED_CHUNK", 192)
+    monkeypatch.setattr(kernels.plan, "FORCED_CHUNK", 192)
     results, expected = run(make_inputs(torch.float32, batch=1, length=131))
     harness.assert_close(results, expected, SPEC.tolerances[torch.float32])
 
@@ -62,14 +62,14 @@ def test_blocks_of_channels_share_partial_sums(kernels):
 
 def test_tiles_of_two_steps(kernels, monkeypatch):
     """What devices of less than compute capability 9 run."""
-    monkeypatch.setattr(kernels, "backward_steps", lambda device: 2)
+    monkeypatch.setattr(kernels.plan, "backward_steps", lambda device, low_rank: 2)
     results, expected = run(make_inputs(torch.float32, batch=1, length=13))
     harness.assert_close(results, expected, SPEC.tolerances[torch.float32])
 
 
 def test_many_programs_share_scratch(kernels, monkeypatch):
     """16 programs take the 20 sequences of a batch, some of them two."""
-    monkeypatch.setattr(kernels, "processors", lambda device: 1)
+    monkeypatch.setattr(kernels.plan, "processors", lambda device: 1)
     results, expected = run(make_inputs(torch.float32, batch=20, length=5))
     harness.assert_close(results, expected, SPEC.tolerances[torch.float32])
 
@@ -93,7 +93,7 @@ def ones(spec, inputs):
 
 
 def test_determinism(kernels, monkeypatch):
-    monkeypatch.setattr(kernels, "FORCED_CHUNK", 64)
+    monkeypatch.setattr(kernels.plan, "FORCED_CHUNK", 64)
     inputs = make_inputs(torch.float32, channels=20, length=70, kind_C="constant", rank=2)
     first, _ = run(inputs)
     again, _ = run(inputs)

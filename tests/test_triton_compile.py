@@ -30,6 +30,13 @@ CASES = {
     "states-1": {"states": 1},
 }
 NO_SPILLS = ("float32", "bfloat16", "float32-reverse")
+CROSS_CASES = {  # traversals of grids of 2 and 3 axes, low-rank delta, sums of 16-bit results
+    "cross-float32": {},
+    "cross-bfloat16": {"dtype": "bfloat16"},
+    "cross-low-rank": {"rank": 8},
+    "cross-channels-last": {"channels_last": True},
+    "cross-3d": {"grid": (8, 12, 20)},
+}
 MAIN = ("selective_scan_fwd_kernel", "selective_scan_bwd_kernel")
 
 
@@ -98,7 +105,7 @@ class _Compiler:
         from triton.runtime import driver
         from triton.runtime.jit import JITFunction
 
-        from ssno_kernels.ops.selective_scan import kernel_triton
+        from ssno_kernels.ops.selective_scan import kernel_triton, kernel_triton_plan
 
         class NoDevice:
             get_current_target = staticmethod(lambda: GPUTarget("cuda", target, 32))
@@ -114,8 +121,10 @@ class _Compiler:
             self.launched[function.__name__] = (function, run(function, *arguments, **keywords))
 
         JITFunction.run = compile_only
-        kernel_triton.backward_steps = lambda device: kernel_triton.steps_for(target // 10)
-        self.module = kernel_triton
+        kernel_triton_plan.backward_steps = lambda device, low_rank: kernel_triton_plan.steps_for(
+            target // 10, low_rank
+        )
+        self.module, self.plan = kernel_triton, kernel_triton_plan
 
     def call(self, dtype="float32", batch=2, length=512, **sizes):
         """Forward and backward, in chunks of one interval, all gradients asked for."""
@@ -133,11 +142,38 @@ class _Compiler:
         empty = dict.fromkeys(Arguments._fields) | {"delta_softplus": False, "reverse": False}
         a = canonical(Arguments(**(empty | inputs)))
         interval = checkpoint_interval(a.A[0].numel())
-        self.module.FORCED_CHUNK = interval
+        self.plan.FORCED_CHUNK = interval
         self.launched.clear()
         out, state, checkpoints = self.module.selective_scan_fwd_triton(*a, True, interval)
         needs = [t is not None for t in a[:10]]
         self.module.selective_scan_bwd_triton(out, state, checkpoints, *a, interval, needs)
+        return self.launched
+
+    def call_cross(self, dtype="float32", grid=(24, 48), channels_last=False, **sizes):
+        """Forward and backward along two traversals that are permuted, the second one reversed."""
+        import torch
+
+        from ssno_kernels.ops.cross_selective_scan import Traversal, kernel_triton, spec
+        from ssno_kernels.ops.cross_selective_scan.arguments import Arguments, canonical
+        from ssno_kernels.ops.cross_selective_scan.function import as_numbers
+        from ssno_kernels.ops.selective_scan.function import checkpoint_interval
+
+        axes = tuple(range(len(grid)))
+        traversals = (Traversal((*axes[1:], 0)), Traversal(axes[::-1], True))
+        options = {"states": 16, "channels": 32} | sizes
+        inputs = spec.make_inputs(
+            getattr(torch, dtype), grid=grid, traversals=traversals, **options
+        )
+        inputs = spec.channels_last(inputs) if channels_last else inputs
+        empty = dict.fromkeys(Arguments._fields) | {"delta_softplus": True, "stack": False}
+        a = canonical(Arguments(**(empty | inputs)))
+        interval = checkpoint_interval(a.A.shape[2])
+        self.plan.FORCED_CHUNK = interval
+        self.launched.clear()
+        options = (a.delta_softplus, as_numbers(a.traversals), a.stack, interval)
+        out, saved = kernel_triton.cross_selective_scan_fwd_triton(*a[:8], *options)
+        needs = [t is not None for t in a[:8]]
+        kernel_triton.cross_selective_scan_bwd_triton(out, saved, *a[:8], *options, needs)
         return self.launched
 
     @staticmethod
