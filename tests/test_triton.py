@@ -7,6 +7,7 @@ import harness
 import pytest
 import torch
 
+from ssno_kernels.ops.cross_selective_scan import spec as cross
 from ssno_kernels.ops.selective_scan.spec import SPEC, make_inputs
 
 
@@ -18,11 +19,11 @@ def kernels():
     return kernel_triton_launch
 
 
-def run(inputs, gradients=True):
+def run(inputs, gradients=True, spec=SPEC):
     device = harness.device_of("triton")
-    expected, cotangents = harness.truth(SPEC, inputs, gradients)
+    expected, cotangents = harness.truth(spec, inputs, gradients)
     results = harness.run(
-        SPEC, harness.to_device(inputs, device), "triton", cotangents if gradients else None
+        spec, harness.to_device(inputs, device), "triton", cotangents if gradients else None
     )
     return results, expected
 
@@ -44,6 +45,27 @@ def test_chunks_agree_with_the_reference(kernels, monkeypatch, options):
     monkeypatch.setattr(kernels, "_carry", lambda *a: launched.append(carry(*a)))
     results, expected = run(make_inputs(torch.float32, batch=1, length=131, **options))
     assert len(launched) == 2  # forward and backward ran in chunks
+    harness.assert_close(results, expected, SPEC.tolerances[torch.float32])
+
+
+@pytest.mark.parametrize("merge", ["sum", "stack"])
+def test_chunks_of_traversals_agree_with_the_reference(kernels, monkeypatch, merge):
+    """A grid that is cut where no row and no column ends."""
+    monkeypatch.setattr(kernels.plan, "FORCED_CHUNK", 64)
+    inputs = cross.make_inputs(torch.float32, grid=(7, 11), rank=1, states=2, merge=merge)
+    results, expected = run(inputs, spec=cross.SPEC)
+    harness.assert_close(results, expected, cross.SPEC.tolerances[torch.float32])
+
+
+@pytest.mark.parametrize("chunk", [None, 64])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_infinite_decay(kernels, monkeypatch, chunk, reverse):
+    """A = -inf forgets at every step; the steps that fill the last tile up must not spoil it."""
+    monkeypatch.setattr(kernels.plan, "FORCED_CHUNK", chunk)
+    inputs = make_inputs(torch.float32, batch=1, channels=3, length=69, reverse=reverse)
+    inputs["A"][1, 2] = float("-inf")
+    results, expected = run(inputs, gradients=False)
+    assert all(x.isfinite().all() for x in expected.values())
     harness.assert_close(results, expected, SPEC.tolerances[torch.float32])
 
 

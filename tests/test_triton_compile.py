@@ -29,14 +29,11 @@ CASES = {
     "states-64": {"states": 64},
     "states-1": {"states": 1},
 }
-NO_SPILLS = ("float32", "bfloat16", "float32-reverse")
-CROSS_CASES = {  # traversals of grids of 2 and 3 axes, low-rank delta, sums of 16-bit results
-    "cross-float32": {},
-    "cross-bfloat16": {"dtype": "bfloat16"},
-    "cross-low-rank": {"rank": 8},
-    "cross-channels-last": {"channels_last": True},
-    "cross-3d": {"grid": (8, 12, 20)},
+CROSS_CASES = {
+    "cross": {},
+    "cross-bfloat16-3d": {"dtype": "bfloat16", "grid": (8, 12, 20), "rank": 3},
 }
+NO_SPILLS = ("float32", "bfloat16", "float32-reverse", "low-rank", *CROSS_CASES)
 MAIN = ("selective_scan_fwd_kernel", "selective_scan_bwd_kernel")
 
 
@@ -69,7 +66,7 @@ def compiled(tmp_path_factory):
     return {target: json.loads(answer) for target, answer in answers.items()}
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, *CROSS_CASES])
 @pytest.mark.parametrize("target", SHARED_LIMIT)
 def test_shared_memory_fits(compiled, target, case):
     kernels = compiled[target]["kernels"][case]
@@ -95,6 +92,13 @@ def test_sizes_and_strides_do_not_recompile(compiled):
     variants = compiled[90]["variants"]
     assert variants["aligned"] == dict.fromkeys(MAIN, 1)
     assert variants["all"] == dict.fromkeys(MAIN, 2)
+
+
+def test_grids_do_not_recompile(compiled):
+    """One variant where rows start on 16 elements, one where they do not, whatever H x W."""
+    aligned, more_aligned, odd, more_odd = compiled[90]["grids"]
+    assert aligned == more_aligned
+    assert odd == more_odd
 
 
 class _Compiler:
@@ -149,7 +153,7 @@ class _Compiler:
         self.module.selective_scan_bwd_triton(out, state, checkpoints, *a, interval, needs)
         return self.launched
 
-    def call_cross(self, dtype="float32", grid=(24, 48), channels_last=False, **sizes):
+    def call_cross(self, dtype="float32", grid=(32, 48), **sizes):
         """Forward and backward along two traversals that are permuted, the second one reversed."""
         import torch
 
@@ -164,7 +168,6 @@ class _Compiler:
         inputs = spec.make_inputs(
             getattr(torch, dtype), grid=grid, traversals=traversals, **options
         )
-        inputs = spec.channels_last(inputs) if channels_last else inputs
         empty = dict.fromkeys(Arguments._fields) | {"delta_softplus": True, "stack": False}
         a = canonical(Arguments(**(empty | inputs)))
         interval = checkpoint_interval(a.A.shape[2])
@@ -190,8 +193,8 @@ class _Compiler:
         return resources(text) | {"shared": kernel.metadata.shared}
 
 
-def _variants(compiler: _Compiler) -> dict[str, int]:
-    launched = compiler.call()
+def _variants(launched) -> dict[str, int]:
+    """How many variants of the kernels there are by now."""
     return {name: len(launched[name][0].device_caches[0][0]) for name in MAIN}
 
 
@@ -201,18 +204,22 @@ def _answer(target: int) -> dict:
     if target == 90:
         compiler.call(batch=5, length=1024)
         compiler.call(batch=1, length=4096)
-        answer["variants"] = {"aligned": _variants(compiler)}
+        answer["variants"] = {"aligned": _variants(compiler.call())}
         compiler.call(batch=3, length=251)
         compiler.call(batch=2, length=333)
-        answer["variants"]["all"] = _variants(compiler)
+        answer["variants"]["all"] = _variants(compiler.call())
         compiler.options = {"maxnreg": 64}
         answer["squeezed"] = compiler.resources(compiler.call()["selective_scan_bwd_kernel"][1])
         compiler.options = {}
-    for case, options in CASES.items():
-        answer["kernels"][case] = {
-            name: compiler.resources(kernel)
-            for name, (_, kernel) in compiler.call(**options).items()
-        }
+    calls = [(compiler.call, CASES), (compiler.call_cross, CROSS_CASES)]
+    for call, cases in calls:
+        for case, options in cases.items():
+            answer["kernels"][case] = {
+                name: compiler.resources(kernel) for name, (_, kernel) in call(**options).items()
+            }
+    if target == 90:
+        grids = ((32, 48), (64, 80), (25, 51), (33, 17))
+        answer["grids"] = [_variants(compiler.call_cross(grid=grid)) for grid in grids]
     return answer
 
 
