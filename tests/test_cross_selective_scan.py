@@ -28,7 +28,7 @@ few = settings(
     derandomize=True,  # the suite says the same on every run
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-grids = st.lists(st.integers(1, 5), min_size=2, max_size=3).map(tuple)
+grids = st.lists(st.integers(1, 3), min_size=2, max_size=3).map(tuple)
 sizes = st.fixed_dictionaries(
     {
         "batch": st.integers(1, 2),
@@ -117,20 +117,15 @@ def test_transposing_the_grid_swaps_rows_and_columns(backend, sizes):
     """Outputs and gradients, for views that are not copied."""
     sizes = sizes | {"grid": sizes["grid"][:2]}
     inputs = inputs_on(backend, **sizes)
-    order = [1, 0, 3, 2]
-    turned = inputs | {"x": inputs["x"].mT}
-    turned |= {name: inputs[name][:, order].mT for name in ("delta", "B", "C")}
-    names = ("A", "D", "delta_bias", "delta_weight")
-    turned |= {name: inputs[name][order] for name in names if name in inputs}
+    turned = inputs | {name: inputs[name].mT for name in ("x", "delta", "B", "C")}
+    turned["traversals"] = [Traversal(t.axes[::-1], t.reverse) for t in inputs["traversals"]]
     out = cross_selective_scan(**inputs, backend=backend)
     assert_same(cross_selective_scan(**turned, backend=backend).mT, out)
     (v,) = harness.cotangents_for((out,))
     gradients = harness.run(SPEC, inputs, backend, [v])
-    of_turned = harness.run(SPEC, turned, backend, [v.mT])
-    assert_same(of_turned["v_x"].mT, gradients["v_x"])
-    assert_same(of_turned["v_delta"][:, order].mT, gradients["v_delta"])
-    # 0 on a grid of one point
-    assert harness.relative_error(of_turned["v_A"][order], gradients["v_A"]) < TINY
+    for name, gradient in harness.run(SPEC, turned, backend, [v.mT]).items():
+        back = gradient.mT if name[2:] in ("x", "delta", "B", "C") or name == "out0" else gradient
+        assert harness.relative_error(back, gradients[name]) < TINY, name
 
 
 @each_backend
@@ -153,7 +148,7 @@ def test_layout_of_the_stack(backend, layout):
 
 @each_backend
 def test_nan_stays_in_its_channel(backend):
-    inputs = inputs_on(backend)
+    inputs = inputs_on(backend, batch=2, traversals=CROSS_2D)
     clean = cross_selective_scan(**inputs, backend=backend)
     inputs["A"][2, 1, 0] = float("nan")
     spoiled = cross_selective_scan(**inputs, backend=backend)
@@ -163,7 +158,7 @@ def test_nan_stays_in_its_channel(backend):
 
 @each_backend
 def test_plain_pairs_and_lists_serve_as_traversals(backend):
-    inputs = inputs_on(backend)
+    inputs = inputs_on(backend, traversals=CROSS_2D)
     expected = cross_selective_scan(**inputs, backend=backend)
     inputs["traversals"] = [([0, 1], False), ((1, 0), False), ((0, 1), True), ((1, 0), True)]
     assert torch.equal(cross_selective_scan(**inputs, backend=backend), expected)
@@ -175,7 +170,7 @@ def test_dynamic_grid_compiles_once(backend):
     torch._dynamo.reset()
     counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(cross_selective_scan, fullgraph=True, dynamic=True, backend=counter)
-    for grid in ((4, 3), (5, 7), (6, 2)):
+    for grid in ((5, 7), (2, 8), (9, 6)):  # sizes that no other axis has when it is traced
         inputs = inputs_on(backend, grid=grid)
         expected = cross_selective_scan(**inputs, backend=backend)
         assert_same(compiled(**inputs, backend=backend), expected)

@@ -8,8 +8,17 @@ from torch import Tensor
 
 def _order(x: Tensor, stack: bool) -> list[int]:
     """The axes of a result from the slowest to the fastest in memory; natural if x has holes."""
-    one = x.shape[0] < 2  # the stride of the batch says nothing then
-    order = sorted(range(x.dim()), key=lambda axis: (axis > 0 if one else 0, -x.stride(axis)))
+    strides = x.stride()
+    first = x.shape[0] < 2  # the stride of such a batch says nothing
+
+    def slower(i: int, j: int) -> bool:
+        if first and 0 in (i, j):
+            return i == 0
+        return strides[i] > strides[j] or (strides[i] == strides[j] and i < j)
+
+    # places are counted, since torch.compile cannot sort by strides that it has as symbols
+    axes = range(x.dim())
+    order = _inverse([sum(1 for i in axes if i != j and slower(i, j)) for j in axes])
     if not x.permute(order).is_contiguous():
         order = list(range(x.dim()))
     if not stack:

@@ -80,10 +80,12 @@ def _check_one(k: int, given) -> Traversal:
             f"traversals[{k}] is {given!r}; expected Traversal(axes, reverse), such as "
             "Traversal((0, 1), False)"
         )
-    axes, reverse = tuple(given[0]), given[1]
-    if not axes or sorted(axes) != list(range(len(axes))):
+    axes, count = given[0], len(given[0])
+    # looked up, not taken over: torch.compile may trace the integers it is given as symbols
+    known = tuple(i for axis in axes for i in range(count) if axis == i)
+    if not known or len(set(known)) != count:
         raise ValueError(
-            f"traversals[{k}] has axes {axes}; expected every axis of the grid once, "
+            f"traversals[{k}] has axes {tuple(axes)}; expected every axis of the grid once, "
             "such as (0, 1) or (1, 0)"
         )
-    return Traversal(axes, reverse)
+    return Traversal(known, given[1])
