@@ -23,8 +23,8 @@ class Roots {
   private:
     static constexpr int64_t FINE = 64;
     Complex exact(int64_t k) const {
-        const double phase = -6.283185307179586476925 * static_cast<double>(k) /
-                             static_cast<double>(order_);
+        const double phase =
+            -6.283185307179586476925 * static_cast<double>(k) / static_cast<double>(order_);
         return {__builtin_cos(phase), __builtin_sin(phase)};
     }
     int64_t order_;
@@ -45,7 +45,9 @@ struct Point {
     SSNO_INLINE Point operator-(const Point& b) const { return {re - b.re, im - b.im}; }
     SSNO_INLINE Point by_i() const { return {-im, re}; }
     // By a number, or by its conjugate
-    SSNO_INLINE Point by(const T* w) const { return {w[0] * re - w[1] * im, w[0] * im + w[1] * re}; }
+    SSNO_INLINE Point by(const T* w) const {
+        return {w[0] * re - w[1] * im, w[0] * im + w[1] * re};
+    }
     SSNO_INLINE Point by_conj(const T* w) const {
         return {w[0] * re + w[1] * im, w[0] * im - w[1] * re};
     }
@@ -135,8 +137,8 @@ struct Fft {
     void forward(T* z) const { forward(z, n, roots); }
     void inverse(T* z) const { inverse(z, n, roots); }
 
-    // Transform Count signals, call leaf(numbers, first step) on the spectra, 4 or 8 steps at a time,
-    // and transform the last signal back if `Back`; block by block, within the cache.
+    // Transform Count signals, call leaf(numbers, first step) on the spectra, 4 or 8 steps at a
+    // time, and transform the last signal back if `Back`; block by block, within the cache.
     template <int Count, bool Back, class Leaf>
     void through(T* const (&z)[Count], const T* weights, const T* inverse_weights,
                  const Leaf& leaf) const {
