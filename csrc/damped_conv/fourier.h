@@ -81,8 +81,7 @@ struct Transforms {
             inverse_weights[2 * j + 1] = static_cast<T>(scale * w.im);
         }
     }
-    // Where number j of a sequence, or of its spectrum, has its real part; the imaginary one is W
-    // on
+    // Place of the real part of number j of a sequence or spectrum; the imaginary part is W on.
     static int64_t at(int64_t j) { return j / W * 2 * W + j % W; }
 };
 
