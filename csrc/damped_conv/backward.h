@@ -90,7 +90,7 @@ struct Adjoint {
           modes_wanted(p.v_rate || p.v_coeff),
           size(2 * p.modes * COLS),
           chunks((plan.longest + plan.chunk - 1) / plan.chunk),
-          tables(p, plan.chunk, true, modes_wanted),
+          tables(p, plan, true, modes_wanted),
           U(plan.longest * COLS),
           V(plan.longest * COLS),
           Y(plan.chunk * COLS),

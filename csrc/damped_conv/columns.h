@@ -60,8 +60,8 @@ struct Tile {
     }
 };
 
-constexpr int64_t AHEAD =
-    128;  // samples of each row that are fetched early: too many streams otherwise
+// Samples of each row that are fetched early: hardware follows fewer streams than there are lanes.
+constexpr int64_t AHEAD = 128;
 
 // x[step][lane] of rows whose samples lie `stride` apart; steps of x lie `pitch` apart.
 template <class T, class S>

@@ -34,7 +34,7 @@ void apply(const Params& p, bool adjoint, const Array& in, const Array& out) {
     if (!out.p) return;
     const int64_t size = 2 * p.modes * COLS, chunks = (plan.longest + plan.chunk - 1) / plan.chunk;
     in_runs(p, p.channels * plan.groups, [&](int64_t begin, int64_t end) {
-        ChannelTables<T> tables(p, plan.chunk, adjoint, false);
+        ChannelTables<T> tables(p, plan, adjoint, false);
         Buffer<T> X(plan.longest * COLS), Y(plan.chunk * COLS), state(size), more(size);
         Buffer<T> chains(p.sweeps * chunks * size);
         const T* const chain[2] = {chains, chains + (p.sweeps - 1) * chunks * size};

@@ -7,8 +7,6 @@
 // complex transform of length n. The transposed operator has the conjugate spectrum.
 #pragma once
 
-#include <cstdlib>
-
 #include "damped_conv/kernel_lags.h"
 
 namespace ssno::SSNO_ISA {
@@ -21,13 +19,40 @@ inline int64_t transform_length(const Params& p) {
     return n;
 }
 
-// Whether the transforms cost less than the sweeps: rows enough to fill vectors and to share a
-// kernel, and no states, which transforms do not give.
+// Estimated cycles of one channel by sweeps and by transforms, as measured with vectors of 64
+// bytes.
+template <class T>
+double cost_of_sweeps(const Params& p) {
+    const Plan plan = make_plan(p, COLUMNS<T>, sizeof(T));
+    const double states = static_cast<double>(2 * p.modes * p.sweeps);
+    double steps = 0, each = 1.1 * static_cast<double>(plan.chunk) + 40, tables = 5;
+    if (plan.has_states) {
+        each += 1.1 * (plan.segments > 1 || p.periodic ? 3 : 2) * states;
+        tables += 20;
+    }
+    for (int k = 0; k < plan.spans; ++k)
+        steps += 2.0 * static_cast<double>(plan.span[k].tiles * plan.span[k].length);
+    return steps * each + tables * static_cast<double>(plan.chunk) * states;
+}
+template <class T>
+double cost_of_transforms(const Params& p) {
+    const double n = static_cast<double>(transform_length(p));
+    const double tiles = static_cast<double>((p.rows + Lanes<T>::W - 1) / Lanes<T>::W);
+    double levels = 0;
+    for (int64_t i = 1; i < transform_length(p); i *= 2) ++levels;
+    const double kernel = 8 * n + static_cast<double>(p.modes * p.sweeps * (p.length / 4 + 80));
+    return tiles * n * (6 * levels + 30) + kernel;
+}
+
+// Whether transforms serve better: they give no states, and their room must be small beside u's.
 template <class T>
 bool prefers_fourier(const Params& p) {
-    if (p.initial_state.p || p.final_state.p || p.v_final_state.p) return false;
-    if (p.rows == 0) return false;
-    return getenv("SSNO_FFT") && p.length >= 8;
+    if (p.initial_state.p || p.final_state.p || p.v_final_state.p || p.v_initial_state.p)
+        return false;
+    const int64_t room = 8 * transform_length(p) * Lanes<T>::W * sizeof(T);
+    const int64_t whole = p.rows * p.channels * p.length * static_cast<int64_t>(sizeof(T));
+    if (room > std::max(SMALL_BYTES, whole / 8)) return false;
+    return p.length >= LEAST_LENGTH && cost_of_transforms<T>(p) < cost_of_sweeps<T>(p);
 }
 
 // Tables that all channels share
@@ -56,8 +81,7 @@ struct Transforms {
             inverse_weights[2 * j + 1] = static_cast<T>(scale * w.im);
         }
     }
-    // Where number j of a sequence, or of its spectrum, has its real part; the imaginary one is W
-    // on
+    // Place of the real part of number j of a sequence or spectrum; the imaginary part is W on.
     static int64_t at(int64_t j) { return j / W * 2 * W + j % W; }
 };
 
@@ -140,17 +164,18 @@ struct Spectrum {
             to[0] = conjugate.re;
             to[1] = -conjugate.im;
         };
-        gradient.differentiate(
-            sweep, channel, [&](int64_t n, const Mode& m, Complex sum, Complex slope) {
-                Complex v_coeff = 2.0 * sum, v_rate = 2.0 * gradient.gain(m) * slope;
-                if (p.periodic) {  // the gain is coeff / (1 - lambda^L)
-                    const Complex closure = inverse(decayed_over(m.rate, L));
-                    v_coeff = v_coeff * closure;
-                    v_rate = v_rate + v_coeff * closure * (L * m.coeff) * decay_over(m.rate, L);
-                }
-                store(p.v_coeff, n, v_coeff);
-                store(p.v_rate, n, v_rate);
-            });
+        gradient.differentiate(sweep, channel);
+        for (int64_t n = 0; n < p.modes; ++n) {
+            const Complex closure = gradient.closure[n];
+            const Complex v_coeff = 2.0 * gradient.total(n) * closure;
+            Complex v_rate = 2.0 * gradient.gain[n] * gradient.total_slope(n);
+            if (p.periodic) {  // the gain is coeff / (1 - lambda^L)
+                const Mode m(p, sweep, channel, n);
+                v_rate = v_rate + v_coeff * gradient.gain[n] * (L * decay_over(m.rate, L));
+            }
+            store(p.v_coeff, n, v_coeff);
+            store(p.v_rate, n, v_rate);
+        }
     }
 };
 

@@ -11,89 +11,128 @@ template <class T>
 struct KernelLags {
     static constexpr int COLS = COLUMNS<T>;
     const Params& p;
-    const int64_t states, blocks, rows;  // rows of COLS lags, blocks of COLS (mode, part)
-    Buffer<T> coarse;                    // (rows, N, 2): lambda^(COLS c)
-    Buffer<T> seen;                      // (N, 2, COLS): Re and -Im of gain lambda^t
-    Buffer<T> fine, slope;               // (blocks, COLS, COLS): lambda^t and t lambda^t
-    Buffer<T> sums, slope_sums;          // (rows, COLS)
-    Buffer<T> lags;                      // (rows, COLS)
+    const int64_t modes, states;
+    const int64_t blocks, rows;            // blocks of COLS of the (part, mode); rows of COLS lags
+    Buffer<Complex> closure, gain;         // (N): 1 / (1 - lambda^L), and what multiplies lambda^d
+    Buffer<double> lambda, factor, power;  // (part, N)
+    Buffer<T> coarse;                      // (rows, part, N): lambda^(COLS c)
+    Buffer<T> seen;                        // (part, N, COLS): Re and -Im of 2 gain lambda^t
+    Buffer<T> fine, slope;                 // (blocks, COLS, COLS): lambda^t and t lambda^t
+    Buffer<T> sums, slope_sums;            // (blocks, rows, COLS)
+    Buffer<double> totals;                 // (2, part, N)
+    Buffer<T> lags;                        // (rows, COLS)
 
     KernelLags(const Params& params, bool gradients)
         : p(params),
+          modes(p.modes),
           states(2 * p.modes),
           blocks((states + COLS - 1) / COLS),
           rows((p.length + COLS - 1) / COLS),
+          closure(modes),
+          gain(modes),
+          lambda(states),
+          factor(states),
+          power(states),
           coarse(rows * states),
-          seen(gradients ? 0 : states * COLS),
+          seen(states * COLS),
           fine(gradients ? blocks * COLS * COLS : 0),
           slope(gradients ? blocks * COLS * COLS : 0),
-          sums(gradients ? rows * COLS : 0),
-          slope_sums(gradients ? rows * COLS : 0),
+          sums(gradients ? blocks * rows * COLS : 0),
+          slope_sums(gradients ? blocks * rows * COLS : 0),
+          totals(gradients ? 2 * states : 0),
           lags(rows * COLS) {}
-
-    // What multiplies lambda^d in the kernel, but for 2 Re: under "periodic" the images are summed
-    Complex gain(const Mode& m) const {
-        if (!p.periodic) return m.coeff;
-        return m.coeff * inverse(decayed_over(m.rate, static_cast<double>(p.length)));
-    }
 
     // lags[d] = k[d] of one sweep, d < length
     void make(int sweep, int64_t channel) {
-        for (int64_t n = 0; n < p.modes; ++n) {
-            const Mode m(p, sweep, channel, n);
-            fill_coarse(m, n);
-            Complex z = 2.0 * gain(m);
-            for (int t = 0; t < COLS; ++t, z = z * m.lambda) {
-                seen[2 * n * COLS + t] = settled<T>(z.re);
-                seen[(2 * n + 1) * COLS + t] = settled<T>(-z.im);
+        begin(sweep, channel);
+        for (int64_t n = 0; n < modes; ++n) {
+            power[n] = 2 * gain[n].re;
+            power[modes + n] = 2 * gain[n].im;
+        }
+        for (int t = 0; t < COLS; ++t) {
+            for (int64_t n = 0; n < modes; ++n) {
+                seen[n * COLS + t] = settled<T>(power[n]);
+                seen[(modes + n) * COLS + t] = settled<T>(-power[modes + n]);
             }
+            raise(power, lambda);
         }
         product<T>({coarse, states, 1}, rows, states, seen, lags, false);
     }
 
-    // visit(n, mode, sum of v_k[d] lambda^d, sum of d v_k[d] lambda^d) from v_k in lags, of which
-    // what lies beyond the length must be 0
-    template <class F>
-    void differentiate(int sweep, int64_t channel, F visit) {
-        for (int64_t n = 0; n < p.modes; ++n) {
-            const Mode m(p, sweep, channel, n);
-            fill_coarse(m, n);
-            Complex z{1};
-            for (int t = 0; t < COLS; ++t, z = z * m.lambda)
-                for (int part = 0; part < 2; ++part) {
-                    const int64_t i = 2 * n + part, to = (i / COLS * COLS + t) * COLS + i % COLS;
-                    const double value = part ? z.im : z.re;
-                    fine[to] = settled<T>(value);
-                    slope[to] = settled<T>(t * value);
-                }
+    // totals = sum of v_k[d] lambda^d and sum of d v_k[d] lambda^d from v_k in lags, of which what
+    // lies beyond the length must be 0
+    void differentiate(int sweep, int64_t channel) {
+        begin(sweep, channel);
+        set_to_one();
+        for (int t = 0; t < COLS; ++t) {
+            for (int64_t i = 0; i < states; ++i) {
+                const int64_t to = (i / COLS * COLS + t) * COLS + i % COLS;
+                fine[to] = settled<T>(power[i]);
+                slope[to] = settled<T>(t * power[i]);
+            }
+            raise(power, lambda);
         }
         for (int64_t block = 0; block < blocks; ++block) {
-            const int64_t at = block * COLS * COLS;
-            product<T>({lags, COLS, 1}, rows, COLS, fine + at, sums, false);
-            product<T>({lags, COLS, 1}, rows, COLS, slope + at, slope_sums, false);
-            const int64_t last = std::min(states, (block + 1) * COLS);
-            for (int64_t i = block * COLS; i < last; i += 2) {
-                Complex total, slopes;
-                for (int64_t c = 0; c < rows; ++c) {
-                    const T* z = coarse + c * states + i;
-                    const int64_t j = c * COLS + i - block * COLS;
-                    const Complex power{z[0], z[1]}, sum{sums[j], sums[j + 1]};
-                    const Complex tilted{slope_sums[j], slope_sums[j + 1]};
-                    total = total + power * sum;
-                    slopes = slopes + power * (static_cast<double>(c * COLS) * sum + tilted);
-                }
-                visit(i / 2, Mode(p, sweep, channel, i / 2), total, slopes);
-            }
+            const int64_t table = block * COLS * COLS, to = block * rows * COLS;
+            product<T>({lags, COLS, 1}, rows, COLS, fine + table, sums + to, false);
+            product<T>({lags, COLS, 1}, rows, COLS, slope + table, slope_sums + to, false);
         }
+        std::memset(totals, 0, 2 * states * sizeof(double));
+        for (int64_t c = 0; c < rows; ++c) add_row(c);
+    }
+    Complex total(int64_t n) const { return {totals[n], totals[modes + n]}; }
+    Complex total_slope(int64_t n) const {
+        return {totals[states + n], totals[states + modes + n]};
     }
 
   private:
-    void fill_coarse(const Mode& m, int64_t n) {
-        const Complex step = decay_over(m.rate, COLS);
-        Complex z{1};
-        for (int64_t c = 0; c < rows; ++c, z = z * step) {
-            coarse[c * states + 2 * n] = settled<T>(z.re);
-            coarse[c * states + 2 * n + 1] = settled<T>(z.im);
+    // The modes of a sweep, and all of coarse
+    void begin(int sweep, int64_t channel) {
+        const double L = static_cast<double>(p.length);
+        for (int64_t n = 0; n < modes; ++n) {
+            const Mode m(p, sweep, channel, n);
+            closure[n] = p.periodic ? inverse(decayed_over(m.rate, L)) : Complex{1};
+            gain[n] = m.coeff * closure[n];
+            put(lambda, n, m.lambda);
+            put(factor, n, m.lambda);
+        }
+        for (int t = 1; t < COLS; t *= 2) raise(factor, factor);
+        set_to_one();
+        for (int64_t c = 0; c < rows; ++c) {
+            for (int64_t i = 0; i < states; ++i) coarse[c * states + i] = settled<T>(power[i]);
+            raise(power, factor);
+        }
+    }
+    void put(double* to, int64_t n, Complex z) const {
+        to[n] = z.re;
+        to[modes + n] = z.im;
+    }
+    void set_to_one() {
+        for (int64_t n = 0; n < modes; ++n) put(power, n, {1});
+    }
+    void raise(double* to, const double* by) const {  // to *= by
+        double *re = to, *im = to + modes;
+        const double *a = by, *b = by + modes;
+        for (int64_t n = 0; n < modes; ++n) {
+            const double r = re[n] * a[n] - im[n] * b[n], i = re[n] * b[n] + im[n] * a[n];
+            re[n] = r;
+            im[n] = i;
+        }
+    }
+    // What row c of the lags adds to the totals
+    void add_row(int64_t c) {
+        const double before = static_cast<double>(c * COLS);
+        double *re = totals, *im = re + modes, *slope_re = im + modes, *slope_im = slope_re + modes;
+        const T *a = coarse + c * states, *b = a + modes;
+        auto at = [&](int64_t i) { return (i / COLS * rows + c) * COLS + i % COLS; };
+        for (int64_t n = 0; n < modes; ++n) {
+            const int64_t i = at(n), j = at(modes + n);
+            const double x = sums[i], y = sums[j];
+            const double u = before * x + slope_sums[i], v = before * y + slope_sums[j];
+            re[n] += a[n] * x - b[n] * y;
+            im[n] += a[n] * y + b[n] * x;
+            slope_re[n] += a[n] * u - b[n] * v;
+            slope_im[n] += a[n] * v + b[n] * u;
         }
     }
 };

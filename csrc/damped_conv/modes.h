@@ -82,10 +82,12 @@ struct ModeTables {
     int64_t modes, chunk;
     bool from_end, adjoint;
 
-    ModeTables(const Params& p, int sweep, int64_t chunk_, bool is_adjoint, bool slopes)
-        : power((chunk_ + 1) * 2 * p.modes),
-          slope(slopes ? chunk_ * 2 * p.modes : 0),
-          observe(chunk_ * 2 * p.modes),
+    // Powers where states are carried from chunk to chunk, slopes where they are differentiated
+    ModeTables(const Params& p, int sweep, int64_t chunk_, bool is_adjoint, bool powers,
+               bool slopes)
+        : power(powers ? (chunk_ + 1) * 2 * p.modes : 0),
+          slope(powers && slopes ? chunk_ * 2 * p.modes : 0),
+          observe(powers ? chunk_ * 2 * p.modes : 0),
           scale(is_adjoint ? 2 * p.modes : 0),
           modes(p.modes),
           chunk(chunk_),
@@ -97,20 +99,20 @@ struct ModeTables {
         for (int64_t n = 0; n < modes; ++n) {
             const Mode m(p, sweep, channel, n);
             const Complex gain = 2.0 * m.coeff * m.lambda;
-            Complex z{1}, k = 2.0 * m.coeff, seen = adjoint ? Complex{1} : gain;
-            for (int64_t e = 0; e <= chunk; ++e) {
-                const int64_t i = (e * modes + n) * 2;
-                put(power + i, z);
-                if (e < chunk) {
-                    put(observe + i, conj(seen));
-                    if (slope) put(slope + i, static_cast<double>(e) * z);
-                    lag[e * stride] += k.re;
-                }
-                z = z * m.lambda;
-                k = k * m.lambda;
-                seen = seen * m.lambda;
-            }
+            Complex k = 2.0 * m.coeff;
+            for (int64_t e = 0; e < chunk; ++e, k = k * m.lambda) lag[e * stride] += k.re;
             if (adjoint) put(scale + 2 * n, gain);
+            if (power) fill_powers(n, m.lambda, adjoint ? Complex{1} : gain);
+        }
+    }
+    void fill_powers(int64_t n, Complex lambda, Complex seen) {
+        Complex z{1};
+        for (int64_t e = 0; e <= chunk; ++e, z = z * lambda, seen = seen * lambda) {
+            const int64_t i = (e * modes + n) * 2;
+            put(power + i, z);
+            if (e == chunk) break;
+            put(observe + i, conj(seen));
+            if (slope) put(slope + i, static_cast<double>(e) * z);
         }
     }
     static void put(T* to, Complex z) {
@@ -133,12 +135,12 @@ struct ChannelTables {
     int64_t chunk;
     bool past, future;  // whether there are lags above and below 0
 
-    ChannelTables(const Params& p, int64_t chunk_, bool is_adjoint, bool slopes)
-        : first(p, 0, chunk_, is_adjoint, slopes),
-          second(p, 1, p.sweeps > 1 ? chunk_ : 0, is_adjoint, slopes),
-          lags(2 * chunk_ - 1),
-          kernel(2 * chunk_ - 1),
-          chunk(chunk_),
+    ChannelTables(const Params& p, const Plan& plan, bool is_adjoint, bool slopes)
+        : first(p, 0, plan.chunk, is_adjoint, plan.has_states, slopes),
+          second(p, 1, plan.chunk, is_adjoint, plan.has_states && p.sweeps > 1, slopes),
+          lags(2 * plan.chunk - 1),
+          kernel(2 * plan.chunk - 1),
+          chunk(plan.chunk),
           past(p.sweeps > 1 || !first.from_end),
           future(p.sweeps > 1 || first.from_end) {}
 

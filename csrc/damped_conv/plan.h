@@ -37,6 +37,7 @@ struct Plan {
     int64_t segments = 0, tiles = 0;  // of a row, of a channel
     int64_t groups = 1;               // into which a channel's tiles are split for the threads
     int64_t longest = 0;              // segment
+    bool has_states = false;          // whether any chunk starts from a state
 
     void add(const Params& p, int64_t lanes, int64_t count, int64_t length) {
         if (count == 0 || length == 0) return;
@@ -61,16 +62,24 @@ struct Plan {
     }
 };
 
-// A chunk costs its length in multiply-adds a sample, its states 4 N more for each sweep: a
-// sequence shorter than those is one chunk.
+inline bool has_outer_states(const Params& p) {
+    return p.periodic || p.initial_state.p || p.final_state.p || p.v_initial_state.p ||
+           p.v_final_state.p;
+}
+
+// A chunk costs its length in multiply-adds a sample, its states 4 N for each sweep, and their
+// tables the more the longer it is: a sequence that needs no states is one chunk while that is
+// cheaper.
 inline int64_t chunk_steps(const Params& p) {
     const int64_t dense = std::clamp<int64_t>(4 * p.modes * p.sweeps, 2 * CHUNK, MOST_STEPS);
-    return p.length <= dense ? p.length : CHUNK;
+    const int64_t most = has_outer_states(p) ? 2 * CHUNK : dense;
+    return p.length <= most ? p.length : CHUNK;
 }
 
 inline Plan make_plan(const Params& p, int64_t lanes, int64_t bytes) {
     Plan plan;
     plan.chunk = chunk_steps(p);
+    plan.has_states = has_outer_states(p) || plan.chunk < p.length;
     const int64_t full = p.length / plan.chunk, tail = p.length % plan.chunk;
     const int64_t states = 2 * p.modes * p.sweeps * lanes * bytes;
     const int64_t most = std::clamp<int64_t>(CHAIN_BYTES / states, 8, 128);

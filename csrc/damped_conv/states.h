@@ -47,6 +47,7 @@ void run_walk(const Walk<T>& walk, int64_t length, int64_t chunk, const T* X, T*
               T* chain, bool to_end) {
     constexpr int COLS = COLUMNS<T>;
     const int64_t size = walk.states() * COLS;
+    if (!walk.power) return;
     over_chunks(length, chunk, walk.from_end, [&](int64_t c, int64_t t0, int64_t steps, bool last) {
         if (chain) std::memcpy(chain + c * size, state, size * sizeof(T));
         if (last && !to_end) return;
@@ -166,7 +167,7 @@ void find_edges(const Params& p, const Plan& plan, const Edges<T>& edges, const 
     if (!edges.used) return;
     if (edges.needs_ends)
         in_runs(p, p.channels * plan.groups, [&](int64_t begin, int64_t end) {
-            ChannelTables<T> tables(p, plan.chunk, edges.adjoint, false);
+            ChannelTables<T> tables(p, plan, edges.adjoint, false);
             Buffer<T> X(plan.longest * COLS), state(2 * p.modes * COLS), more(2 * p.modes * COLS);
             over_groups(plan, begin, end, [&](int64_t channel, int64_t, int64_t from, int64_t to) {
                 tables.fill(p, channel);
