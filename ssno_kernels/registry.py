@@ -25,10 +25,10 @@ BACKENDS = ("cuda", "triton", "cpu", "composite", "reference")
 """All backends, the order of preference first; `reference` is never chosen by itself."""
 
 OPERATORS: dict[str, tuple[str, ...]] = {
-    "alias_free_activation": ("cpu", "composite", "reference"),
     "selective_scan": ("triton", "cpu", "composite", "reference"),
-    "cross_selective_scan": ("cpu", "composite", "reference"),
+    "cross_selective_scan": ("triton", "cpu", "composite", "reference"),
     "damped_conv": ("cpu", "composite", "reference"),
+    "alias_free_activation": ("cpu", "composite", "reference"),
 }
 """The backends each operator implements, in the order of preference."""
 

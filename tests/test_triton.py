@@ -7,22 +7,23 @@ import harness
 import pytest
 import torch
 
+from ssno_kernels.ops.cross_selective_scan import spec as cross
 from ssno_kernels.ops.selective_scan.spec import SPEC, make_inputs
 
 
 @pytest.fixture
 def kernels():
     harness.need("selective_scan", "triton")
-    from ssno_kernels.ops.selective_scan import kernel_triton
+    from ssno_kernels.ops.selective_scan import kernel_triton_launch
 
-    return kernel_triton
+    return kernel_triton_launch
 
 
-def run(inputs, gradients=True):
+def run(inputs, gradients=True, spec=SPEC):
     device = harness.device_of("triton")
-    expected, cotangents = harness.truth(SPEC, inputs, gradients)
+    expected, cotangents = harness.truth(spec, inputs, gradients)
     results = harness.run(
-        SPEC, harness.to_device(inputs, device), "triton", cotangents if gradients else None
+        spec, harness.to_device(inputs, device), "triton", cotangents if gradients else None
     )
     return results, expected
 
@@ -38,7 +39,7 @@ CHUNKED = {
 @pytest.mark.parametrize("options", CHUNKED.values(), ids=CHUNKED)
 def test_chunks_agree_with_the_reference(kernels, monkeypatch, options):
     """Three chunks, the last of them short; states and their adjoints are carried across."""
-    monkeypatch.setattr(kernels, "FORCED_CHUNK", 64)
+    monkeypatch.setattr(kernels.plan, "FORCED_CHUNK", 64)
     launched = []
     carry = kernels._carry
     monkeypatch.setattr(kernels, "_carry", lambda *a: launched.append(carry(*a)))
@@ -47,8 +48,29 @@ def test_chunks_agree_with_the_reference(kernels, monkeypatch, options):
     harness.assert_close(results, expected, SPEC.tolerances[torch.float32])
 
 
+@pytest.mark.parametrize("merge", ["sum", "stack"])
+def test_chunks_of_traversals_agree_with_the_reference(kernels, monkeypatch, merge):
+    """A grid that is cut where no row and no column ends."""
+    monkeypatch.setattr(kernels.plan, "FORCED_CHUNK", 64)
+    inputs = cross.make_inputs(torch.float32, grid=(7, 11), rank=1, states=2, merge=merge)
+    results, expected = run(inputs, spec=cross.SPEC)
+    harness.assert_close(results, expected, cross.SPEC.tolerances[torch.float32])
+
+
+@pytest.mark.parametrize("chunk", [None, 64])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_infinite_decay(kernels, monkeypatch, chunk, reverse):
+    """A = -inf forgets at every step; the steps that fill the last tile up must not spoil it."""
+    monkeypatch.setattr(kernels.plan, "FORCED_CHUNK", chunk)
+    inputs = make_inputs(torch.float32, batch=1, channels=3, length=69, reverse=reverse)
+    inputs["A"][1, 2] = float("-inf")
+    results, expected = run(inputs, gradients=False)
+    assert all(x.isfinite().all() for x in expected.values())
+    harness.assert_close(results, expected, SPEC.tolerances[torch.float32])
+
+
 def test_one_chunk_agrees_too(kernels, monkeypatch):
-    monkeypatch.setattr(kernels, "FORCED_CHUNK", 192)
+    monkeypatch.setattr(kernels.plan, "FORCED_CHUNK", 192)
     results, expected = run(make_inputs(torch.float32, batch=1, length=131))
     harness.assert_close(results, expected, SPEC.tolerances[torch.float32])
 
@@ -62,14 +84,14 @@ def test_blocks_of_channels_share_partial_sums(kernels):
 
 def test_tiles_of_two_steps(kernels, monkeypatch):
     """What devices of less than compute capability 9 run."""
-    monkeypatch.setattr(kernels, "backward_steps", lambda device: 2)
+    monkeypatch.setattr(kernels.plan, "backward_steps", lambda device, low_rank: 2)
     results, expected = run(make_inputs(torch.float32, batch=1, length=13))
     harness.assert_close(results, expected, SPEC.tolerances[torch.float32])
 
 
 def test_many_programs_share_scratch(kernels, monkeypatch):
     """16 programs take the 20 sequences of a batch, some of them two."""
-    monkeypatch.setattr(kernels, "processors", lambda device: 1)
+    monkeypatch.setattr(kernels.plan, "processors", lambda device: 1)
     results, expected = run(make_inputs(torch.float32, batch=20, length=5))
     harness.assert_close(results, expected, SPEC.tolerances[torch.float32])
 
@@ -93,7 +115,7 @@ def ones(spec, inputs):
 
 
 def test_determinism(kernels, monkeypatch):
-    monkeypatch.setattr(kernels, "FORCED_CHUNK", 64)
+    monkeypatch.setattr(kernels.plan, "FORCED_CHUNK", 64)
     inputs = make_inputs(torch.float32, channels=20, length=70, kind_C="constant", rank=2)
     first, _ = run(inputs)
     again, _ = run(inputs)

@@ -29,7 +29,11 @@ CASES = {
     "states-64": {"states": 64},
     "states-1": {"states": 1},
 }
-NO_SPILLS = ("float32", "bfloat16", "float32-reverse")
+CROSS_CASES = {
+    "cross": {},
+    "cross-bfloat16-3d": {"dtype": "bfloat16", "grid": (8, 12, 20), "rank": 3},
+}
+NO_SPILLS = ("float32", "bfloat16", "float32-reverse", "low-rank", *CROSS_CASES)
 MAIN = ("selective_scan_fwd_kernel", "selective_scan_bwd_kernel")
 
 
@@ -62,7 +66,7 @@ def compiled(tmp_path_factory):
     return {target: json.loads(answer) for target, answer in answers.items()}
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, *CROSS_CASES])
 @pytest.mark.parametrize("target", SHARED_LIMIT)
 def test_shared_memory_fits(compiled, target, case):
     kernels = compiled[target]["kernels"][case]
@@ -90,6 +94,13 @@ def test_sizes_and_strides_do_not_recompile(compiled):
     assert variants["all"] == dict.fromkeys(MAIN, 2)
 
 
+def test_grids_do_not_recompile(compiled):
+    """One variant where rows start on 16 elements, one where they do not, whatever H x W."""
+    aligned, more_aligned, odd, more_odd = compiled[90]["grids"]
+    assert aligned == more_aligned
+    assert odd == more_odd
+
+
 class _Compiler:
     """Runs the backend's functions with kernels that are compiled and not launched."""
 
@@ -98,7 +109,7 @@ class _Compiler:
         from triton.runtime import driver
         from triton.runtime.jit import JITFunction
 
-        from ssno_kernels.ops.selective_scan import kernel_triton
+        from ssno_kernels.ops.selective_scan import kernel_triton, kernel_triton_plan
 
         class NoDevice:
             get_current_target = staticmethod(lambda: GPUTarget("cuda", target, 32))
@@ -114,8 +125,10 @@ class _Compiler:
             self.launched[function.__name__] = (function, run(function, *arguments, **keywords))
 
         JITFunction.run = compile_only
-        kernel_triton.backward_steps = lambda device: kernel_triton.steps_for(target // 10)
-        self.module = kernel_triton
+        kernel_triton_plan.backward_steps = lambda device, low_rank: kernel_triton_plan.steps_for(
+            target // 10, low_rank
+        )
+        self.module, self.plan = kernel_triton, kernel_triton_plan
 
     def call(self, dtype="float32", batch=2, length=512, **sizes):
         """Forward and backward, in chunks of one interval, all gradients asked for."""
@@ -133,11 +146,37 @@ class _Compiler:
         empty = dict.fromkeys(Arguments._fields) | {"delta_softplus": False, "reverse": False}
         a = canonical(Arguments(**(empty | inputs)))
         interval = checkpoint_interval(a.A[0].numel())
-        self.module.FORCED_CHUNK = interval
+        self.plan.FORCED_CHUNK = interval
         self.launched.clear()
         out, state, checkpoints = self.module.selective_scan_fwd_triton(*a, True, interval)
         needs = [t is not None for t in a[:10]]
         self.module.selective_scan_bwd_triton(out, state, checkpoints, *a, interval, needs)
+        return self.launched
+
+    def call_cross(self, dtype="float32", grid=(32, 48), **sizes):
+        """Forward and backward along two traversals that are permuted, the second one reversed."""
+        import torch
+
+        from ssno_kernels.ops.cross_selective_scan import Traversal, kernel_triton, spec
+        from ssno_kernels.ops.cross_selective_scan.arguments import Arguments, canonical
+        from ssno_kernels.ops.cross_selective_scan.function import as_numbers
+        from ssno_kernels.ops.selective_scan.function import checkpoint_interval
+
+        axes = tuple(range(len(grid)))
+        traversals = (Traversal((*axes[1:], 0)), Traversal(axes[::-1], True))
+        options = {"states": 16, "channels": 32} | sizes
+        inputs = spec.make_inputs(
+            getattr(torch, dtype), grid=grid, traversals=traversals, **options
+        )
+        empty = dict.fromkeys(Arguments._fields) | {"delta_softplus": True, "stack": False}
+        a = canonical(Arguments(**(empty | inputs)))
+        interval = checkpoint_interval(a.A.shape[2])
+        self.plan.FORCED_CHUNK = interval
+        self.launched.clear()
+        options = (a.delta_softplus, as_numbers(a.traversals), a.stack, interval)
+        out, saved = kernel_triton.cross_selective_scan_fwd_triton(*a[:8], *options)
+        needs = [t is not None for t in a[:8]]
+        kernel_triton.cross_selective_scan_bwd_triton(out, saved, *a[:8], *options, needs)
         return self.launched
 
     @staticmethod
@@ -154,8 +193,8 @@ class _Compiler:
         return resources(text) | {"shared": kernel.metadata.shared}
 
 
-def _variants(compiler: _Compiler) -> dict[str, int]:
-    launched = compiler.call()
+def _variants(launched) -> dict[str, int]:
+    """How many variants of the kernels there are by now."""
     return {name: len(launched[name][0].device_caches[0][0]) for name in MAIN}
 
 
@@ -165,18 +204,22 @@ def _answer(target: int) -> dict:
     if target == 90:
         compiler.call(batch=5, length=1024)
         compiler.call(batch=1, length=4096)
-        answer["variants"] = {"aligned": _variants(compiler)}
+        answer["variants"] = {"aligned": _variants(compiler.call())}
         compiler.call(batch=3, length=251)
         compiler.call(batch=2, length=333)
-        answer["variants"]["all"] = _variants(compiler)
+        answer["variants"]["all"] = _variants(compiler.call())
         compiler.options = {"maxnreg": 64}
         answer["squeezed"] = compiler.resources(compiler.call()["selective_scan_bwd_kernel"][1])
         compiler.options = {}
-    for case, options in CASES.items():
-        answer["kernels"][case] = {
-            name: compiler.resources(kernel)
-            for name, (_, kernel) in compiler.call(**options).items()
-        }
+    calls = [(compiler.call, CASES), (compiler.call_cross, CROSS_CASES)]
+    for call, cases in calls:
+        for case, options in cases.items():
+            answer["kernels"][case] = {
+                name: compiler.resources(kernel) for name, (_, kernel) in call(**options).items()
+            }
+    if target == 90:
+        grids = ((32, 48), (64, 80), (25, 51), (33, 17))
+        answer["grids"] = [_variants(compiler.call_cross(grid=grid)) for grid in grids]
     return answer
 
 

@@ -21,11 +21,11 @@ from .kernel_triton_steps import (
 
 
 @inline
-def load_v_y(v_out, v_out_strides, X, S, b, d, t, mask, dtype: tl.constexpr):
+def load_v_y(v_out, v_out_strides, X, S, b, d, place, mask, dtype: tl.constexpr):
     """v_y = v_out silu(z), v_out, z"""
-    v = load_rows(v_out, v_out_strides, b, d, t, mask, dtype)
+    v = load_rows(v_out, v_out_strides, b, d, place, mask, dtype)
     if X.z is not None:
-        z = load_rows(X.z, S.z, b, d, t, mask, dtype)
+        z = load_rows(X.z, S.z, b, d, place, mask, dtype)
         return v * z * sigmoid(z), v, z
     else:
         return v, v, v
@@ -80,9 +80,9 @@ def recompute(
     """Sweep an interval from its checkpoint and keep the state that enters each of its tiles."""
     for tile in range(0, tiles - 1):
         store_scratch(scratch, tile, h_r, h_i, F)
-        t, t_exists = times_of(first + tile * F.steps, sizes, F)
+        _, place, t_exists = times_of(first + tile * F.steps, sizes, F)
         x, dt, _, B = load_tile(
-            X, S, b, group, d, d_exists, n, n_exists, t, t_exists, B_constant, sizes, F
+            X, S, b, group, d, d_exists, n, n_exists, place, t_exists, B_constant, sizes, F
         )
         dts = steps_of(dt, F)
         dtxs = steps_of(dt * x, F)

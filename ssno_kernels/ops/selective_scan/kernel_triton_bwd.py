@@ -30,16 +30,16 @@ from .kernel_triton_adjoint import (
 from .kernel_triton_math import decay, inline, multiply_conj, sigmoid
 from .kernel_triton_steps import (
     channels_of,
+    chunk_of,
     first_time,
-    load_A,
-    load_parameter,
-    load_projection,
+    load_C,
     load_rows,
     load_state,
     load_step_size,
     load_tile,
+    parameters_of,
+    place_of,
     program,
-    states_of,
     steps_of,
     store_rows,
     store_state,
@@ -88,26 +88,23 @@ def adjoint_chunk_end_kernel(
 ):
     """The affine map of one chunk of the adjoint: what it hands on from zero, and its decays."""
     dtype: tl.constexpr = X.A.dtype.element_ty
-    b, c, group, block = program(tl.program_id(0), sizes.blocks, chunks, sizes)
-    d, d_exists = channels_of(group, block, sizes, F)
-    tiles = tl.cdiv(tl.minimum(sizes.chunk, sizes.length - c * sizes.chunk), F.steps)
+    b, c, group, d, d_exists, start, stop = chunk_of(chunks, sizes, F)
+    tiles = tl.cdiv(stop - start, F.steps)
     for n0 in range(0, F.states, F.block_n):
-        n, n_exists = states_of(n0, F)
-        mask_h = d_exists[:, None] & n_exists[None, :]
-        A_r, A_i = load_A(X.A, d, n, mask_h, sizes, F)
-        C_constant = load_parameter(X.C, d, n, mask_h, sizes, F) if F.constant_C else None
+        n, n_exists, mask_h, A_r, A_i, _B_constant, C_constant = parameters_of(
+            X, d, d_exists, n0, sizes, F
+        )
         g_r = tl.zeros_like(A_r)
         g_i = g_r
         p_r, p_i = g_r + 1, g_r
         total = tl.zeros([F.block_d, F.steps], dtype)
         for tile in range(0, tiles):
-            t, t_exists = times_of(c * sizes.chunk + (tiles - 1 - tile) * F.steps, sizes, F)
+            _, place, t_exists = times_of(start + (tiles - 1 - tile) * F.steps, sizes, F)
             mask = d_exists[:, None] & t_exists[None, :]
-            v_y, _, _ = load_v_y(v_out, v_out_strides, X, S, b, d, t, mask, dtype)
+            v_y, _, _ = load_v_y(v_out, v_out_strides, X, S, b, d, place, mask, dtype)
             v_ys = steps_of(v_y, F)
-            dt, _ = load_step_size(X, S, b, d, d_exists, t, t_exists, sizes, F)
-            g = group // sizes.share_C
-            C = load_projection(X.C, S.C, b, g, n, n_exists, t, t_exists, C_constant, dtype, F)
+            dt, _ = load_step_size(X, S, b, d, d_exists, place, t_exists, sizes, F)
+            C = load_C(X, S, b, group, n, n_exists, place, t_exists, C_constant, sizes, F)
             total += dt
             dts = steps_of(dt, F)
             for i in tl.static_range(F.steps - 1, -1, -1):
@@ -124,8 +121,8 @@ def adjoint_chunk_end_kernel(
 
 @inline
 def store_tile(
-    G, GS, sums, steps, v_y, v_out, z, dt, slope, x, s_A, s_B, y, D, b, d, t, position, offset,
-    mask, n0, sizes, F: tl.constexpr,
+    G, GS, v_u_before, sums, steps, v_y, v_out, z, dt, slope, x, s_A, s_B, y, D, b, d, place,
+    position, offset, mask, n0, sizes, F: tl.constexpr,
 ):  # fmt: skip
     """(S9) from its sums over states, and v_z; v_s and v_y u, which D and bias sum."""
     if sums is not None:
@@ -141,16 +138,19 @@ def store_tile(
         mask &= n0 + F.block_n >= F.states
     v_s = (s_A + x * s_B) * slope
     if G.u is not None:
-        store_rows(G.u, GS.u, b, d, t, mask, dt * s_B + D * v_y)
+        v_u = dt * s_B + D * v_y
+        if v_u_before is not None:
+            v_u += load_rows(v_u_before, GS.u, b, d, place, mask, v_u.dtype)
+        store_rows(G.u, GS.u, b, d, place, mask, v_u)
     if steps is not None:
         p = steps + tl.arange(0, F.block_d)[:, None] * sizes.interval + position[None, :]
         tl.store(p, v_s, mask=mask)
     elif G.delta is not None:
-        store_rows(G.delta, GS.delta, b, d, t, mask, v_s)
+        store_rows(G.delta, GS.delta, b, d, place, mask, v_s)
     if G.z is not None:
         sig = sigmoid(z)
         v_silu = sig * (1 + z * (1 - sig))
-        store_rows(G.z, GS.z, b, d, t, mask, v_out * (y + D * x) * v_silu)
+        store_rows(G.z, GS.z, b, d, place, mask, v_out * (y + D * x) * v_silu)
     return tl.where(mask, v_s, 0.0), tl.where(mask, v_y * x, 0.0)
 
 
@@ -160,9 +160,10 @@ def reduce_factor(
     sizes, F: tl.constexpr,
 ):  # fmt: skip
     """v of the factor x and of its weight from v_s of `count` steps: W^T v_s and v_s x^T."""
-    for first in range(0, count, 32):
-        i = first + tl.arange(0, 32)
+    for first in range(0, count, 16):
+        i = first + tl.arange(0, 16)
         t = t0 + i
+        place = place_of(t, sizes, F)
         t_exists = (i < count) & (t >= 0) & (t < sizes.length)
         tile = steps + tl.arange(0, F.block_d)[:, None] * sizes.interval + i[None, :]
         v_s = tl.load(tile, mask=d_exists[:, None] & t_exists[None, :], other=0.0)
@@ -174,7 +175,7 @@ def reduce_factor(
                 tl.store(row, old + tl.sum(v_s * w[:, None], 0), mask=t_exists)
             if G.weight is not None:
                 r_ = tl.zeros([1], tl.int64) + r
-                x = load_rows(X.delta, S.delta, b, r_, t, t_exists[None, :], v_s.dtype)
+                x = load_rows(X.delta, S.delta, b, r_, place, t_exists[None, :], v_s.dtype)
                 column = rows_weight + r * sizes.channels + d
                 old = tl.load(column, mask=d_exists & (again_weight | (first > 0)), other=0.0)
                 tl.store(column, old + tl.sum(v_s * x, 1), mask=d_exists)
@@ -194,9 +195,9 @@ def store_parameter(pointer, c, d, n, mask, v_r, v_i, sizes, F: tl.constexpr):
 
 @inline
 def adjoint_block(
-    G, GS, states, sums, steps, rows_B, rows_C, rows_delta, v_out, v_out_strides, v_state,
-    v_state_strides, checkpoints, X, S, b, c, chunks, group, d, d_exists, n0, again, sizes,
-    F: tl.constexpr,
+    G, GS, v_u_before, states, sums, steps, rows_B, rows_C, rows_delta, v_out, v_out_strides,
+    v_state, v_state_strides, checkpoints, X, S, b, c, chunks, group, d, d_exists, n0, again,
+    sizes, F: tl.constexpr,
 ):  # fmt: skip
     """The adjoint of one block of channels and of states over one chunk."""
     dtype: tl.constexpr = X.A.dtype.element_ty
@@ -204,11 +205,9 @@ def adjoint_block(
     stop = tl.minimum(start + sizes.chunk, sizes.length)
     bc = b.to(tl.int64) * chunks + c
     last = n0 + F.block_n >= F.states
-    n, n_exists = states_of(n0, F)
-    mask_h = d_exists[:, None] & n_exists[None, :]
-    A_r, A_i = load_A(X.A, d, n, mask_h, sizes, F)
-    B_constant = load_parameter(X.B, d, n, mask_h, sizes, F) if F.constant_B else None
-    C_constant = load_parameter(X.C, d, n, mask_h, sizes, F) if F.constant_C else None
+    n, n_exists, mask_h, A_r, A_i, B_constant, C_constant = parameters_of(
+        X, d, d_exists, n0, sizes, F
+    )
     D = tl.zeros([F.block_d, 1], dtype)
     if X.D is not None:
         D = tl.load(X.D + d, mask=d_exists, other=0.0)[:, None]
@@ -235,21 +234,20 @@ def adjoint_block(
             h_r = tl.load(p)
             h_i = tl.load(p + F.block_d * F.block_n) if F.is_complex else h_r
             s = first + tile * F.steps
-            t, t_exists = times_of(s, sizes, F)
+            t, place, t_exists = times_of(s, sizes, F)
             mask = d_exists[:, None] & t_exists[None, :]
             x, dt, slope, B = load_tile(
-                X, S, b, group, d, d_exists, n, n_exists, t, t_exists, B_constant, sizes, F
+                X, S, b, group, d, d_exists, n, n_exists, place, t_exists, B_constant, sizes, F
             )
-            g = group // sizes.share_C
-            C = load_projection(X.C, S.C, b, g, n, n_exists, t, t_exists, C_constant, dtype, F)
-            v_y, v, z = load_v_y(v_out, v_out_strides, X, S, b, d, t, mask, dtype)
+            C = load_C(X, S, b, group, n, n_exists, place, t_exists, C_constant, sizes, F)
+            v_y, v, z = load_v_y(v_out, v_out_strides, X, S, b, d, place, mask, dtype)
             g_r, g_i, totals, s_A, s_B, y = adjoint_tile(
                 g_r, g_i, totals, h_r, h_i, A_r, A_i, B, C, dt, x, v_y, rows_B, rows_C, s, n,
                 n_exists, again, sizes, G, F,
             )  # fmt: skip
             v_s, v_D = store_tile(
-                G, GS, sums, steps, v_y, v, z, dt, slope, x, s_A, s_B, y, D, b, d, t, t - base,
-                first - start, mask, n0, sizes, F,
+                G, GS, v_u_before, sums, steps, v_y, v, z, dt, slope, x, s_A, s_B, y, D, b, d,
+                place, t - base, first - start, mask, n0, sizes, F,
             )  # fmt: skip
             total_s += v_s
             total_D += v_D
@@ -280,12 +278,13 @@ def adjoint_block(
 
 @triton.jit(do_not_specialize=["chunks", "units", "parts"])
 def selective_scan_bwd_kernel(
-    G, GS, scratch, scratch_sizes, v_out, v_out_strides, v_state, v_state_strides, checkpoints,
-    X, S, chunks, sizes, units, parts, F: tl.constexpr,
+    G, GS, v_u_before, scratch, scratch_sizes, v_out, v_out_strides, v_state, v_state_strides,
+    checkpoints, X, S, chunks, sizes, units, parts, F: tl.constexpr,
 ):  # fmt: skip
     """A program takes every `programs`-th unit: a chunk of a sequence, every `parts`-th block.
 
-    v_state enters the chunks from behind: v_final_state, or one for each chunk.
+    v_state enters the chunks from behind: v_final_state, or one for each chunk. v_u_before has the
+    strides of G.u, and is added to it.
     """
     planes: tl.constexpr = 2 if F.is_complex else 1
     i = tl.program_id(0).to(tl.int64)
@@ -311,8 +310,8 @@ def selective_scan_bwd_kernel(
         d, d_exists = channels_of(group, part + j % blocks * parts, sizes, F)
         for n0 in range(0, F.states, F.block_n):
             adjoint_block(
-                G, GS, states, sums, steps, rows_B, rows_C, rows_delta, v_out, v_out_strides,
-                v_state, v_state_strides, checkpoints, X, S, b, c, chunks, group, d, d_exists, n0,
-                j % blocks > 0, sizes, F,
+                G, GS, v_u_before, states, sums, steps, rows_B, rows_C, rows_delta, v_out,
+                v_out_strides, v_state, v_state_strides, checkpoints, X, S, b, c, chunks, group, d,
+                d_exists, n0, j % blocks > 0, sizes, F,
             )  # fmt: skip
             tl.debug_barrier()

@@ -10,17 +10,14 @@ from .kernel_triton_math import decay, inline, multiply, sigmoid
 from .kernel_triton_steps import (
     advance,
     at,
-    channels_of,
     checkpoint_pointers,
-    load_A,
-    load_parameter,
-    load_projection,
+    chunk_of,
+    load_C,
     load_rows,
     load_state,
     load_tile,
-    program,
+    parameters_of,
     row_pointers,
-    states_of,
     steps_of,
     store_rows,
     store_state,
@@ -30,12 +27,12 @@ from .kernel_triton_steps import (
 
 
 @inline
-def finish(y, x, X, S, b, d, d_exists, t, mask):
+def finish(y, x, X, S, b, d, d_exists, place, mask):
     """The skip of (S4), and (S5)."""
     if X.D is not None:
         y += tl.load(X.D + d, mask=d_exists, other=0.0)[:, None] * x
     if X.z is not None:
-        gate = load_rows(X.z, S.z, b, d, t, mask, y.dtype)
+        gate = load_rows(X.z, S.z, b, d, place, mask, y.dtype)
         y *= gate * sigmoid(gate)
     return y
 
@@ -67,43 +64,41 @@ def save(checkpoints, i, b, d, n, mask, h_r, h_i, sizes, F: tl.constexpr):
 
 @triton.jit(do_not_specialize=["chunks"])
 def selective_scan_fwd_kernel(
-    out, out_strides, partial, partial_strides, final_state, final_strides, checkpoints,
+    out, out_strides, before, partial, partial_strides, final_state, final_strides, checkpoints,
     X, S, chunks, sizes, F: tl.constexpr,
 ):  # fmt: skip
     """(S1) to (S5) for one block of channels over one chunk of one sequence.
 
-    `partial` holds y between blocks of states, where N exceeds one block.
+    `before` has the strides of `out`, and is added to it. `partial` holds y between blocks of
+    states, where N exceeds one block.
     """
     dtype: tl.constexpr = X.A.dtype.element_ty
-    b, c, group, block = program(tl.program_id(0), sizes.blocks, chunks, sizes)
-    d, d_exists = channels_of(group, block, sizes, F)
-    start = c * sizes.chunk
-    stop = tl.minimum(start + sizes.chunk, sizes.length)
+    b, c, group, d, d_exists, start, stop = chunk_of(chunks, sizes, F)
     for n0 in range(0, F.states, F.block_n):
-        n, n_exists = states_of(n0, F)
-        mask_h = d_exists[:, None] & n_exists[None, :]
-        A_r, A_i = load_A(X.A, d, n, mask_h, sizes, F)
-        B_constant = load_parameter(X.B, d, n, mask_h, sizes, F) if F.constant_B else None
-        C_constant = load_parameter(X.C, d, n, mask_h, sizes, F) if F.constant_C else None
+        n, n_exists, mask_h, A_r, A_i, B_constant, C_constant = parameters_of(
+            X, d, d_exists, n0, sizes, F
+        )
         h_r, h_i = load_state(X.state, S.state, c, b, d, n, mask_h, dtype, F)
         for s in range(start, stop, F.steps):
             if checkpoints is not None:  # noqa: SIM102 (one is known at compile time)
                 if (s % sizes.interval == 0) & (s > 0):
                     save(checkpoints, s // sizes.interval - 1, b, d, n, mask_h, h_r, h_i, sizes, F)
-            t, t_exists = times_of(s, sizes, F)
+            t, place, t_exists = times_of(s, sizes, F)
             mask = d_exists[:, None] & t_exists[None, :]
             x, dt, _, B = load_tile(
-                X, S, b, group, d, d_exists, n, n_exists, t, t_exists, B_constant, sizes, F
+                X, S, b, group, d, d_exists, n, n_exists, place, t_exists, B_constant, sizes, F
             )
-            g = group // sizes.share_C
-            C = load_projection(X.C, S.C, b, g, n, n_exists, t, t_exists, C_constant, dtype, F)
+            C = load_C(X, S, b, group, n, n_exists, place, t_exists, C_constant, sizes, F)
             h_r, h_i, y = sweep_steps(h_r, h_i, A_r, A_i, dt, x, B, C, F)
             if partial is not None:
-                p = row_pointers(partial, partial_strides, b, d, t)
+                p = row_pointers(partial, partial_strides, b, d, (t,))
                 y += tl.load(p, mask=mask & (n0 > 0), other=0.0)
                 tl.store(p, y, mask=mask & (n0 + F.block_n < F.states))
-            y = finish(y, x, X, S, b, d, d_exists, t, mask)
-            store_rows(out, out_strides, b, d, t, mask & (n0 + F.block_n >= F.states), y)
+            y = finish(y, x, X, S, b, d, d_exists, place, mask)
+            mask &= n0 + F.block_n >= F.states
+            if before is not None:
+                y += load_rows(before, out_strides, b, d, place, mask, dtype)
+            store_rows(out, out_strides, b, d, place, mask, y)
         if final_state is not None:  # noqa: SIM102
             if stop == sizes.length:
                 store_state(final_state, final_strides, b * 0, b, d, n, mask_h, h_r, h_i, F)
@@ -113,23 +108,19 @@ def selective_scan_fwd_kernel(
 @triton.jit(do_not_specialize=["chunks"])
 def chunk_end_kernel(ends, decays, ends_strides, X, S, chunks, sizes, F: tl.constexpr):
     """The affine map of one chunk: its last state from zero, and the product of its decays."""
-    b, c, group, block = program(tl.program_id(0), sizes.blocks, chunks, sizes)
-    d, d_exists = channels_of(group, block, sizes, F)
-    start = c * sizes.chunk
-    stop = tl.minimum(start + sizes.chunk, sizes.length)
+    b, c, group, d, d_exists, start, stop = chunk_of(chunks, sizes, F)
     for n0 in range(0, F.states, F.block_n):
-        n, n_exists = states_of(n0, F)
-        mask_h = d_exists[:, None] & n_exists[None, :]
-        A_r, A_i = load_A(X.A, d, n, mask_h, sizes, F)
-        B_constant = load_parameter(X.B, d, n, mask_h, sizes, F) if F.constant_B else None
+        n, n_exists, mask_h, A_r, A_i, B_constant, _C_constant = parameters_of(
+            X, d, d_exists, n0, sizes, F
+        )
         h_r = tl.zeros_like(A_r)
         h_i = h_r
         p_r, p_i = h_r + 1, h_r
         total = tl.zeros([F.block_d, F.steps], A_r.dtype)
         for s in range(start, stop, F.steps):
-            t, t_exists = times_of(s, sizes, F)
+            _, place, t_exists = times_of(s, sizes, F)
             x, dt, _, B = load_tile(
-                X, S, b, group, d, d_exists, n, n_exists, t, t_exists, B_constant, sizes, F
+                X, S, b, group, d, d_exists, n, n_exists, place, t_exists, B_constant, sizes, F
             )
             total += dt
             dts = steps_of(dt, F)

@@ -30,6 +30,7 @@ class Flags(NamedTuple):
     rank: int
     softplus: bool
     reverse: bool
+    axes: int  # of the grid; 1 for a sequence
 
     def constants(self) -> Flags:
         """The same as the compiler wants them."""
@@ -52,7 +53,7 @@ class Inputs(NamedTuple):
 
 
 class Strides(NamedTuple):
-    """Of (B, D, L) tensors; of B and C (B, G, N, L, im); of the state (chunk, B, D, N, im)."""
+    """Of (B, D, *grid) tensors; of B, C (B, G, N, im, *grid); of a state (chunk, B, D, N, im)."""
 
     u: tuple
     delta: tuple
@@ -67,8 +68,10 @@ class Sizes(NamedTuple):
 
     channels: int
     length: int
+    inner: tuple  # sizes of the axes of the grid but for the slowest
     chunk: int
     interval: int
+    scans: int  # that save checkpoints, one after the other, in each entry of the batch
     groups: int
     blocks: int
     share_B: int  # groups of channels to a group of B
@@ -147,13 +150,25 @@ def first_time(s, count, sizes, F: tl.constexpr):
 
 
 @inline
+def place_of(t, sizes, F: tl.constexpr):
+    """Where times are on the axes of the grid, the slowest first."""
+    if F.axes == 1:
+        return (t,)
+    elif F.axes == 2:
+        return t // sizes.inner[0], t % sizes.inner[0]
+    else:
+        row = t // sizes.inner[1]
+        return row // sizes.inner[0], row % sizes.inner[0], t % sizes.inner[1]
+
+
+@inline
 def times_of(s, sizes, F: tl.constexpr):
-    """Times, in the order of memory, of the T sweep steps from s on, and which of them exist."""
+    """Times of the T sweep steps from s on, ascending, their places, and which of them exist."""
     t = first_time(s, F.steps, sizes, F) + tl.arange(0, F.steps)
     if F.reverse:
-        return t, t >= 0
+        return t, place_of(t, sizes, F), t >= 0
     else:
-        return t, t < sizes.length
+        return t, place_of(t, sizes, F), t < sizes.length
 
 
 @inline
@@ -169,8 +184,11 @@ def load_parameter(pointer, d, n, mask, sizes, F: tl.constexpr):
 
 @inline
 def load_A(pointer, d, n, mask, sizes, F: tl.constexpr):
+    """The scaled A; infinity as the largest number, since a step that does not exist has dt = 0."""
     r, i = load_parameter(pointer, d, n, mask, sizes, F)
-    return r * LOG2E, i * (1 / TURN)
+    largest: tl.constexpr = 1.7e308 if r.dtype == tl.float64 else 3.4e38
+    r = tl.clamp(r * LOG2E, -largest, largest, propagate_nan=tl.PropagateNan.ALL)
+    return r, i * (1 / TURN)
 
 
 @inline
@@ -206,46 +224,73 @@ def store_state(pointer, strides, c, b, d, n, mask, h_r, h_i, F: tl.constexpr):
 @inline
 def checkpoint_pointers(checkpoints, i, b, d, n, sizes, F: tl.constexpr):
     """Where checkpoint i lies in (B, saved, N', D); imaginary parts are N D elements further."""
-    saved = (sizes.length + sizes.interval - 1) // sizes.interval - 1
     planes: tl.constexpr = 2 * F.states if F.is_complex else F.states
-    row = (b.to(tl.int64) * saved + i) * planes + n[None, :]
+    saved = (sizes.length + sizes.interval - 1) // sizes.interval - 1
+    row = (b.to(tl.int64) * sizes.scans * saved + i) * planes + n[None, :]
     return checkpoints + row * sizes.channels + d[:, None]
 
 
 @inline
-def row_pointers(pointer, strides, b, d, t):
-    """A tile of a tensor (B, D, L)."""
+def along(rows, place, strides, first: tl.constexpr):
+    """Pointers to the rows [., 1] moved to a place, whose strides are those from `first` on."""
+    for i in tl.static_range(len(place)):
+        rows += place[i].to(tl.int64)[None, :] * strides[first + i]
+    return rows
+
+
+@inline
+def row_pointers(pointer, strides, b, d, place):
+    """A tile of a tensor (B, D, *grid)."""
     row = pointer + b.to(tl.int64) * strides[0] + d[:, None] * strides[1]
-    return row + t.to(tl.int64)[None, :] * strides[2]
+    return along(row, place, strides, 2)
 
 
 @inline
-def load_rows(pointer, strides, b, d, t, mask, dtype: tl.constexpr):
-    return load(row_pointers(pointer, strides, b, d, t), mask, dtype)
+def load_rows(pointer, strides, b, d, place, mask, dtype: tl.constexpr):
+    return load(row_pointers(pointer, strides, b, d, place), mask, dtype)
 
 
 @inline
-def store_rows(pointer, strides, b, d, t, mask, tile):
-    p = row_pointers(pointer, strides, b, d, t)
+def store_rows(pointer, strides, b, d, place, mask, tile):
+    p = row_pointers(pointer, strides, b, d, place)
     tl.store(p, tile.to(pointer.dtype.element_ty), mask=mask)
 
 
 @inline
 def load_projection(
-    pointer, strides, b, g, n, n_exists, t, t_exists, constant, dtype: tl.constexpr, F: tl.constexpr
+    pointer, strides, b, g, n, n_exists, place, t_exists, dtype: tl.constexpr, F: tl.constexpr
 ):
-    """B or C at T steps, as tuples of rows; or `constant`, a pair, where there is one."""
-    if constant is not None:
+    """B or C at T steps, as tuples of rows."""
+    row = pointer + b.to(tl.int64) * strides[0] + g.to(tl.int64) * strides[1]
+    p = along(row + n.to(tl.int64)[:, None] * strides[2], place, strides, 4)
+    mask = n_exists[:, None] & t_exists[None, :]
+    r = steps_of(load(p, mask, dtype), F)
+    if F.is_complex:
+        return r, steps_of(load(p + strides[3], mask, dtype), F)
+    else:
+        return r, r
+
+
+@inline
+def load_B(X, S, b, group, n, n_exists, place, t_exists, constant, sizes, F: tl.constexpr):
+    """B at T steps, or the pair `constant`."""
+    if F.constant_B:
         return constant
     else:
-        row = pointer + b.to(tl.int64) * strides[0] + g.to(tl.int64) * strides[1]
-        p = row + n.to(tl.int64)[:, None] * strides[2] + t.to(tl.int64)[None, :] * strides[3]
-        mask = n_exists[:, None] & t_exists[None, :]
-        r = steps_of(load(p, mask, dtype), F)
-        if F.is_complex:
-            return r, steps_of(load(p + strides[4], mask, dtype), F)
-        else:
-            return r, r
+        g = group // sizes.share_B
+        dtype: tl.constexpr = X.A.dtype.element_ty
+        return load_projection(X.B, S.B, b, g, n, n_exists, place, t_exists, dtype, F)
+
+
+@inline
+def load_C(X, S, b, group, n, n_exists, place, t_exists, constant, sizes, F: tl.constexpr):
+    """C at T steps, or the pair `constant`."""
+    if F.constant_C:
+        return constant
+    else:
+        g = group // sizes.share_C
+        dtype: tl.constexpr = X.A.dtype.element_ty
+        return load_projection(X.C, S.C, b, g, n, n_exists, place, t_exists, dtype, F)
 
 
 @inline
@@ -258,17 +303,17 @@ def at(M, i: tl.constexpr, constant: tl.constexpr):
 
 
 @inline
-def load_step_size(X, S, b, d, d_exists, t, t_exists, sizes, F: tl.constexpr):
+def load_step_size(X, S, b, d, d_exists, place, t_exists, sizes, F: tl.constexpr):
     """(S1) and (S2): dt and d dt / d s as tiles [BLOCK_D, T], 0 where masked."""
     dtype: tl.constexpr = X.A.dtype.element_ty
     mask = d_exists[:, None] & t_exists[None, :]
     if F.rank == 0:
-        s = load_rows(X.delta, S.delta, b, d, t, mask, dtype)
+        s = load_rows(X.delta, S.delta, b, d, place, mask, dtype)
     else:
         s = tl.zeros([F.block_d, F.steps], dtype)
         for r in range(F.rank):
             row = tl.zeros([1], tl.int64) + r
-            x = load_rows(X.delta, S.delta, b, row, t, t_exists[None, :], dtype)
+            x = load_rows(X.delta, S.delta, b, row, place, t_exists[None, :], dtype)
             w = tl.load(X.weight + r * sizes.channels + d, mask=d_exists, other=0.0)
             s += w[:, None] * x
     if X.bias is not None:
@@ -281,14 +326,13 @@ def load_step_size(X, S, b, d, d_exists, t, t_exists, sizes, F: tl.constexpr):
 
 
 @inline
-def load_tile(X, S, b, group, d, d_exists, n, n_exists, t, t_exists, B, sizes, F: tl.constexpr):
+def load_tile(X, S, b, group, d, d_exists, n, n_exists, place, t_exists, B, sizes, F: tl.constexpr):
     """What enters T steps of (S3): u, dt, its slope, B."""
     dtype: tl.constexpr = X.A.dtype.element_ty
     mask = d_exists[:, None] & t_exists[None, :]
-    x = load_rows(X.u, S.u, b, d, t, mask, dtype)
-    dt, slope = load_step_size(X, S, b, d, d_exists, t, t_exists, sizes, F)
-    g = group // sizes.share_B
-    return x, dt, slope, load_projection(X.B, S.B, b, g, n, n_exists, t, t_exists, B, dtype, F)
+    x = load_rows(X.u, S.u, b, d, place, mask, dtype)
+    dt, slope = load_step_size(X, S, b, d, d_exists, place, t_exists, sizes, F)
+    return x, dt, slope, load_B(X, S, b, group, n, n_exists, place, t_exists, B, sizes, F)
 
 
 @inline
@@ -302,6 +346,18 @@ def advance(h_r, h_i, a_r, a_i, B, dtx, i: tl.constexpr, F: tl.constexpr):
 
 
 @inline
+def parameters_of(X, d, d_exists, n0, sizes, F: tl.constexpr):
+    """A block of states: which, which exist, A, and constant B and C or zeros in their place."""
+    n, n_exists = states_of(n0, F)
+    mask = d_exists[:, None] & n_exists[None, :]
+    A_r, A_i = load_A(X.A, d, n, mask, sizes, F)
+    zero = tl.zeros_like(A_r)
+    B = load_parameter(X.B, d, n, mask, sizes, F) if F.constant_B else (zero, zero)
+    C = load_parameter(X.C, d, n, mask, sizes, F) if F.constant_C else (zero, zero)
+    return n, n_exists, mask, A_r, A_i, B, C
+
+
+@inline
 def program(i, parts, chunks, sizes):
     """(batch, chunk, group, part of the group) of the i-th unit of work."""
     part = i % parts
@@ -309,3 +365,12 @@ def program(i, parts, chunks, sizes):
     group = i % sizes.groups
     i = i // sizes.groups
     return i // chunks, i % chunks, group, part
+
+
+@inline
+def chunk_of(chunks, sizes, F: tl.constexpr):
+    """What a program works on that has one chunk of one block of channels: first step, last + 1."""
+    b, c, group, block = program(tl.program_id(0), sizes.blocks, chunks, sizes)
+    d, d_exists = channels_of(group, block, sizes, F)
+    start = c * sizes.chunk
+    return b, c, group, d, d_exists, start, tl.minimum(start + sizes.chunk, sizes.length)
