@@ -187,7 +187,8 @@ def load_A(pointer, d, n, mask, sizes, F: tl.constexpr):
     """The scaled A; infinity as the largest number, since a step that does not exist has dt = 0."""
     r, i = load_parameter(pointer, d, n, mask, sizes, F)
     largest: tl.constexpr = 1.7e308 if r.dtype == tl.float64 else 3.4e38
-    r = tl.clamp(r * LOG2E, -largest, largest, propagate_nan=tl.PropagateNan.ALL)
+    r *= LOG2E
+    r = tl.where(r > largest, largest, tl.where(r < -largest, -largest, r))  # leaves NaN
     return r, i * (1 / TURN)
 
 
