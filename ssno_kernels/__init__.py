@@ -8,6 +8,8 @@ except ImportError as error:
         f"ssno_kernels needs PyTorch 2.11 or newer, which cannot be imported here ({error})"
     ) from error
 
+from .filters import alias_free_padding, alias_free_resampling, kaiser_lowpass
+from .ops.alias_free_activation import alias_free_activation
 from .ops.cross_scan import cross_merge, cross_scan
 from .ops.cross_selective_scan import (
     CROSS_1D,
@@ -28,9 +30,13 @@ __all__ = [
     "CROSS_3D_BOTH",
     "BackendError",
     "Traversal",
+    "alias_free_activation",
+    "alias_free_padding",
+    "alias_free_resampling",
     "cross_merge",
     "cross_scan",
     "cross_selective_scan",
+    "kaiser_lowpass",
     "selective_scan",
     "use_backend",
 ]

@@ -25,6 +25,7 @@ BACKENDS = ("cuda", "triton", "cpu", "composite", "reference")
 """All backends, the order of preference first; `reference` is never chosen by itself."""
 
 OPERATORS: dict[str, tuple[str, ...]] = {
+    "alias_free_activation": ("cpu", "composite", "reference"),
     "selective_scan": ("triton", "cpu", "composite", "reference"),
     "cross_selective_scan": ("triton", "composite", "reference"),
 }

@@ -47,8 +47,10 @@ def compared(spec: Spec) -> tuple[str, ...]:
     return tuple(b for b in registry.OPERATORS[spec.name] if b != "reference")
 
 
-def cases(backends: tuple[str, ...] | None = None, every_sample: bool = False) -> list:
-    """One case for each operator, backend (all but the reference) and (core) sample.
+def cases(
+    backends: tuple[str, ...] | None = None, every_sample: bool = False, only: Spec | None = None
+) -> list:
+    """One case for each operator (or only one), backend (all but the reference) and (core) sample.
 
     Triton's interpreter takes seconds a call, so it gets the first of the core samples only; the
     comparison with the reference runs every sample on it all the same.
@@ -60,7 +62,7 @@ def cases(backends: tuple[str, ...] | None = None, every_sample: bool = False) -
 
     return [
         pytest.param(spec, backend, sample, id=f"{spec.name}-{backend}-{sample.name}")
-        for spec in SPECS
+        for spec in ([only] if only else SPECS)
         for backend in backends or compared(spec)
         for sample in spec.samples
         if every_sample or sample.name in chosen(spec, backend)

@@ -1,0 +1,6 @@
+# SPDX-License-Identifier: MIT
+"""Layers."""
+
+from .alias_free_activation import AliasFreeActivation
+
+__all__ = ["AliasFreeActivation"]
