@@ -2,5 +2,6 @@
 """Layers."""
 
 from .alias_free_activation import AliasFreeActivation
+from .cross_selective_scan import CrossSelectiveScan
 
-__all__ = ["AliasFreeActivation"]
+__all__ = ["AliasFreeActivation", "CrossSelectiveScan"]
