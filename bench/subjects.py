@@ -58,6 +58,10 @@ class OperatorBench:
     work: Callable[[BenchShape, bool], Work]
     truth: Callable[[Inputs, Tensor, bool], Truth]
     peers: tuple[Implementation, ...]
+    cotangent: Callable[[Inputs], Tensor] = lambda inputs: inputs["u"].roll(1, dims=1)
+    """That of the output, with a field's structure."""
+    fixed: tuple[str, ...] = ()
+    """Tensors that do not learn in a real run, and get no gradient."""
 
     def implementations(self) -> tuple[Implementation, ...]:
         """Our kernels, the peers, and our plain PyTorch: where time runs out, that goes first."""

@@ -13,7 +13,7 @@ from ssno_kernels.ops.spec import BenchShape, Inputs
 
 from . import limits, memory
 from .rows import Profile, Result, Row, result_of
-from .subjects import Implementation, Truth
+from .subjects import Truth
 
 MAX_ROUNDS = 100
 
@@ -55,7 +55,7 @@ class Workbench:
             k: x.to(self.device) if isinstance(x, Tensor) else x
             for k, x in row.bench.inputs(row.shape).items()
         }
-        self._v_out = self._inputs["u"].roll(1, dims=1)  # a cotangent with a field's structure
+        self._v_out = row.bench.cotangent(self._inputs)
         self._shape = row.shape
         self.rates = self.rates.best(limits.measure(self.device))
 
@@ -65,9 +65,9 @@ class Workbench:
             self._truth[row.backward] = row.bench.truth(self._inputs, self._v_out, row.backward)
         truth = self._truth[row.backward]
         if not row.implementation.compiled:  # which would be compiled anew for the part
-            part = _call(row.implementation, truth.part, truth.v_out, row.backward)()
+            part = _call(row, truth.part, truth.v_out)()
             result.errors = _errors(part, truth.results)
-        call = _call(row.implementation, self._inputs, self._v_out, row.backward)
+        call = _call(row, self._inputs, self._v_out)
         if _is_right(result, bound):
             whole = self._first_run(row, result, call)
             taken = {name: take(whole[name]) for name, take in truth.whole.items()}
@@ -168,18 +168,21 @@ def _free_memory(device: str) -> int:
     return torch.cuda.mem_get_info()[0]
 
 
-def _call(
-    implementation: Implementation, inputs: Inputs, v_out: Tensor, backward: bool
-) -> Callable[[], dict[str, Tensor]]:
-    """A call that gives `out`, and with `backward` also `v_x` of every tensor x of the inputs."""
-    if not backward:
+def _call(row: Row, inputs: Inputs, v_out: Tensor) -> Callable[[], dict[str, Tensor]]:
+    """A call that gives `out`, and with the backward also `v_x` of every input x that learns."""
+    implementation, fixed = row.implementation, row.bench.fixed
+    if not row.backward:
 
         def forward() -> dict[str, Tensor]:
             with torch.no_grad():
                 return {"out": implementation.run(inputs)}
 
         return forward
-    leaves = {k: x.detach().requires_grad_() for k, x in inputs.items() if isinstance(x, Tensor)}
+    leaves = {
+        k: x.detach().requires_grad_()
+        for k, x in inputs.items()
+        if isinstance(x, Tensor) and k not in fixed
+    }
 
     def forward_and_backward() -> dict[str, Tensor]:
         out = implementation.run(inputs | leaves)

@@ -215,16 +215,25 @@ BAD_INPUTS = (
     BadInput("backend", _with(backend="cudnn"), ValueError, "backend is 'cudnn'; expected one of"),
 )
 
+
+def _bench(
+    name: str, batch: int, channels: int, size: int, up: int, down: int, **options
+) -> BenchShape:
+    """A square grid of L points; N = 1, since samples have no states."""
+    sizes = dict(B=batch, D=channels, L=size * size, N=1, up=up, down=down)
+    return BenchShape(name, sizes, **options)
+
+
 BENCH_SHAPES = (
-    BenchShape("same-64-b4", dict(B=4, C=64, H=64, W=64, up=2, down=2), quick=True),
-    BenchShape("halving-64-b4", dict(B=4, C=64, H=64, W=64, up=2, down=4), quick=True),
-    BenchShape("doubling-32-b4", dict(B=4, C=64, H=32, W=32, up=4, down=2), quick=True),
-    BenchShape("same-8-b4", dict(B=4, C=256, H=8, W=8, up=2, down=2), quick=True),
-    BenchShape("same-64", dict(B=16, C=32, H=64, W=64, up=2, down=2)),
-    BenchShape("halving-64", dict(B=16, C=32, H=64, W=64, up=2, down=4)),
-    BenchShape("doubling-32", dict(B=16, C=32, H=32, W=32, up=4, down=2)),
-    BenchShape("same-128-airfoil", dict(B=16, C=16, H=128, W=128, up=2, down=2)),
-    BenchShape("same-512", dict(B=1, C=16, H=512, W=512, up=2, down=2)),
+    _bench("same-64-b4", 4, 64, 64, 2, 2, quick=True),
+    _bench("halving-64-b4", 4, 64, 64, 2, 4, quick=True),
+    _bench("doubling-32-b4", 4, 64, 32, 4, 2, quick=True),
+    _bench("same-8-b4", 4, 256, 8, 2, 2, quick=True),
+    _bench("same-64", 16, 32, 64, 2, 2),
+    _bench("halving-64", 16, 32, 64, 2, 4),
+    _bench("doubling-32", 16, 32, 32, 4, 2),
+    _bench("same-128-airfoil", 16, 16, 128, 2, 2),
+    _bench("same-512", 1, 16, 512, 2, 2),
 )
 
 CORE = ("same", "halving", "3-d", "channels-last")

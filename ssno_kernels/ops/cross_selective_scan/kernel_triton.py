@@ -16,9 +16,9 @@ import torch
 import triton
 from torch import Tensor
 
+from ..selective_scan.kernel_triton_arguments import Inputs
 from ..selective_scan.kernel_triton_bwd import Gradients
 from ..selective_scan.kernel_triton_launch import backward, forward
-from ..selective_scan.kernel_triton_steps import Inputs
 from .layout import empty_result
 from .traversals import Traversal
 

@@ -7,9 +7,9 @@ import torch
 import triton
 from torch import Tensor
 
+from .kernel_triton_arguments import Inputs
 from .kernel_triton_bwd import Gradients
 from .kernel_triton_launch import backward, forward
-from .kernel_triton_steps import Inputs
 
 
 def selective_scan_fwd_triton(

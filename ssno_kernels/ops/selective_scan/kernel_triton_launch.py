@@ -28,6 +28,7 @@ import triton
 from torch import Tensor
 
 from . import kernel_triton_plan as plan
+from .kernel_triton_arguments import Flags, Inputs, Sizes
 from .kernel_triton_bwd import (
     Gradients,
     GradientStrides,
@@ -37,7 +38,6 @@ from .kernel_triton_bwd import (
 )
 from .kernel_triton_fwd import carry_kernel, chunk_end_kernel, selective_scan_fwd_kernel
 from .kernel_triton_plan import row_strides, state_strides
-from .kernel_triton_steps import Flags, Inputs, Sizes
 
 
 def forward(

@@ -10,7 +10,7 @@ import torch
 import triton
 from torch import Tensor
 
-from .kernel_triton_steps import Flags, Inputs, Sizes, Strides
+from .kernel_triton_arguments import Flags, Inputs, Sizes, Strides
 
 FORWARD_STEPS = 8
 FORCED_CHUNK: int | None = None  # tests set it to cut short sequences

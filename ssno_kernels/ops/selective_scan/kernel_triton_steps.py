@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What the Triton kernels of `selective_scan` share: arguments, tiles, one step of the scan.
+"""What the Triton kernels of `selective_scan` share: tiles, places in them, one step of the scan.
 
 A program is one warp. Its states are a tile [BLOCK_D, BLOCK_N] whose layout follows from the
 contiguous load of A: a thread holds four neighbouring states of several channels, so that sums
@@ -9,73 +9,9 @@ states is computed once, on tiles [BLOCK_D, T] of T steps; `steps_of` hands thei
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import triton.language as tl
-from torch import Tensor
 
 from .kernel_triton_math import LOG2E, TURN, inline, multiply, softplus, widen
-
-
-class Flags(NamedTuple):
-    """What a kernel is compiled for."""
-
-    states: int
-    block_n: int
-    block_d: int
-    steps: int
-    is_complex: bool
-    constant_B: bool
-    constant_C: bool
-    rank: int
-    softplus: bool
-    reverse: bool
-    axes: int  # of the grid; 1 for a sequence
-
-    def constants(self) -> Flags:
-        """The same as the compiler wants them."""
-        return Flags(*map(tl.constexpr, self))
-
-
-class Inputs(NamedTuple):
-    """Canonical arguments, but for A and constant B, C in planes ([2,] D, N) and weight (R, D)."""
-
-    u: Tensor
-    delta: Tensor
-    A: Tensor
-    B: Tensor
-    C: Tensor
-    D: Tensor | None
-    z: Tensor | None
-    bias: Tensor | None
-    weight: Tensor | None
-    state: Tensor | None  # that enters the chunks or, where there is one chunk, the sequence
-
-
-class Strides(NamedTuple):
-    """Of (B, D, *grid) tensors; of B, C (B, G, N, im, *grid); of a state (chunk, B, D, N, im)."""
-
-    u: tuple
-    delta: tuple
-    B: tuple
-    C: tuple
-    z: tuple
-    state: tuple
-
-
-class Sizes(NamedTuple):
-    """What a kernel is launched for; blocks counts the channel blocks of one group."""
-
-    channels: int
-    length: int
-    inner: tuple  # sizes of the axes of the grid but for the slowest
-    chunk: int
-    interval: int
-    scans: int  # that save checkpoints, one after the other, in each entry of the batch
-    groups: int
-    blocks: int
-    share_B: int  # groups of channels to a group of B
-    share_C: int
 
 
 @inline
@@ -187,7 +123,8 @@ def load_A(pointer, d, n, mask, sizes, F: tl.constexpr):
     """The scaled A; infinity as the largest number, since a step that does not exist has dt = 0."""
     r, i = load_parameter(pointer, d, n, mask, sizes, F)
     largest: tl.constexpr = 1.7e308 if r.dtype == tl.float64 else 3.4e38
-    r = tl.clamp(r * LOG2E, -largest, largest, propagate_nan=tl.PropagateNan.ALL)
+    r *= LOG2E
+    r = tl.where(r > largest, largest, tl.where(r < -largest, -largest, r))  # leaves NaN
     return r, i * (1 / TURN)
 
 
