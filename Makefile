@@ -27,8 +27,9 @@ cpp_files := $(shell find csrc -name '*.cpp' -o -name '*.h')
 .PHONY: test bench lint clean
 .DELETE_ON_ERROR:
 
+# two processes at once where pytest-xdist is there
 test: $(built)
-	$(run) -m pytest $(TESTS)
+	$(run) -m pytest $$($(run) -c "import xdist" 2>/dev/null && echo --numprocesses=2 --dist=loadgroup) $(TESTS)
 
 bench: $(built)
 	$(run) -m bench --profile $(PROFILE)

@@ -45,6 +45,11 @@ def need(operator: str, backend: str) -> str:
     return device
 
 
+def simulated(backend: str) -> bool:
+    """Whether Triton's interpreter would run it, which takes seconds a call."""
+    return backend == "triton" and registry.interpreting()
+
+
 def compared(spec: Spec) -> tuple[str, ...]:
     """The backends of an operator that are compared with its reference."""
     return tuple(b for b in registry.OPERATORS[spec.name] if b != "reference")
@@ -60,8 +65,7 @@ def cases(
     """
 
     def chosen(spec: Spec, backend: str) -> tuple[str, ...]:
-        simulated = backend == "triton" and registry.interpreting()
-        return spec.core[:1] if simulated else spec.core
+        return spec.core[:1] if simulated(backend) else spec.core
 
     return [
         pytest.param(spec, backend, sample, id=f"{spec.name}-{backend}-{sample.name}")

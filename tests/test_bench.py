@@ -33,7 +33,8 @@ def bench(out: Path, *arguments: str, prelude: str = "") -> tuple[int, dict]:
     """Exit status and JSON of a run of the smoke profile in a process of its own."""
     code = f"import sys\nfrom bench.__main__ import main\n{prelude}\nsys.exit(main(sys.argv[1:]))"
     command = [sys.executable, "-c", code, "--profile", "smoke", "--device", "cpu"]
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    foreign = ("TRITON_INTERPRET", "PYTEST_XDIST_WORKER")  # of this process alone
+    environment = {k: v for k, v in os.environ.items() if k not in foreign}
     done = subprocess.run(
         [*command, "--out", str(out), *arguments],
         cwd=ROOT,

@@ -16,7 +16,7 @@ def make_inputs(
     *,
     batch: int = 2,
     channels: int = 6,
-    length: int = 37,
+    length: int = 21,
     states: int = 5,
     kind_B: str = "variable",
     kind_C: str = "variable",
@@ -144,7 +144,7 @@ def _with(**changes):
 
 
 BAD_INPUTS = (
-    BadInput("u-rank", _with(u=lambda x: x[0]), ValueError, r"u has shape \(6, 37\); expected \(B"),
+    BadInput("u-rank", _with(u=lambda x: x[0]), ValueError, r"u has shape \(6, 21\); expected \(B"),
     BadInput("u-no-length", _with(u=lambda x: x[..., :0]), ValueError, "u has shape .*L >= 1"),
     BadInput("u-integer", _with(u=lambda x: x.long()), ValueError, "u has dtype torch.int64"),
     BadInput("u-complex", _with(u=lambda x: x.cfloat()), ValueError, "u has dtype torch.complex64"),
@@ -191,7 +191,7 @@ BAD_INPUTS = (
         "delta-weight-rank",
         _with(delta_weight=torch.ones(6, 4)),
         ValueError,
-        r"delta has shape .*\(B, R, L\) = \(2, 4, 37\)",
+        r"delta has shape .*\(B, R, L\) = \(2, 4, 21\)",
     ),
     BadInput(
         "initial-state-shape",
