@@ -240,7 +240,7 @@ BENCH_SHAPES = (
     ),
     *(BenchShape(f"mambano-64-level{i}", dict(B=16) | level) for i, level in enumerate(_LEVELS, 1)),
     BenchShape("mambano-airfoil-level1", _FIELD | dict(B=8, L=128 * 128)),
-    BenchShape("field-256", _FIELD | dict(L=256 * 256), quick=True),
+    BenchShape("field-256", _FIELD | dict(L=256 * 256)),
     BenchShape("field-256-bf16", _FIELD | dict(L=256 * 256), torch.bfloat16),
     BenchShape("field-512", _FIELD | dict(L=512 * 512)),
     BenchShape("vmamba-t-v0", dict(B=8, D=192, L=56 * 56, N=16, K=4, R=6), torch.bfloat16),
