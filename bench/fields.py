@@ -51,8 +51,14 @@ def traverse(x: Tensor, order: int) -> Tensor:
     return x.flip(-1) if order >= 2 else x
 
 
-def _uniform(seed: torch.Generator, bound: float, *shape: int) -> Tensor:
+def uniform(seed: torch.Generator, bound: float, *shape: int) -> Tensor:
     return (2 * torch.rand(*shape, generator=seed) - 1) * bound
+
+
+def first_bias(seed: torch.Generator, *shape: int) -> Tensor:
+    """delta's bias as an SS2D layer begins: its softplus is log-uniform in [1e-3, 0.1]."""
+    step = torch.exp(torch.empty(*shape).uniform_(math.log(1e-3), math.log(0.1), generator=seed))
+    return step + torch.log(-torch.expm1(-step))
 
 
 def ss2d_inputs(shape: BenchShape, seed: int = 0) -> Inputs:
@@ -75,12 +81,9 @@ def ss2d_inputs(shape: BenchShape, seed: int = 0) -> Inputs:
         own = slice(k * inner, (k + 1) * inner)
         x = traverse(field, k)
         u[:, own] = x
-        weight = _uniform(generator, inner**-0.5, rank + 2 * states, inner)
+        weight = uniform(generator, inner**-0.5, rank + 2 * states, inner)
         low, B[:, k], C[:, k] = (weight @ x).split([rank, states, states], dim=1)
-        delta[:, own] = _uniform(generator, rank**-0.5, inner, rank) @ low
-    step = torch.exp(
-        torch.empty(channels).uniform_(math.log(1e-3), math.log(0.1), generator=generator)
-    )
+        delta[:, own] = uniform(generator, rank**-0.5, inner, rank) @ low
     inputs: Inputs = {
         "u": u,
         "delta": delta,
@@ -88,7 +91,7 @@ def ss2d_inputs(shape: BenchShape, seed: int = 0) -> Inputs:
         "B": B,
         "C": C,
         "D": torch.ones(channels),
-        "delta_bias": step + torch.log(-torch.expm1(-step)),  # softplus of it is the step
+        "delta_bias": first_bias(generator, channels),
         "delta_softplus": True,
     }
     if shape.gated:

@@ -8,10 +8,15 @@ from fnmatch import fnmatch
 
 from ssno_kernels.ops.spec import BenchShape
 
-from . import alias_free_activation, damped_conv, selective_scan
+from . import alias_free_activation, cross_selective_scan, damped_conv, selective_scan
 from .subjects import Implementation, OperatorBench, Work
 
-OPERATORS = (selective_scan.BENCH, damped_conv.BENCH, alias_free_activation.BENCH)
+OPERATORS = (
+    selective_scan.BENCH,
+    cross_selective_scan.BENCH,
+    damped_conv.BENCH,
+    alias_free_activation.BENCH,
+)
 SMOKE = (
     BenchShape("tiny", dict(B=2, D=8, L=64, N=4, G=4)),
     BenchShape("tiny-long", dict(B=1, D=4, L=300, N=4, G=1)),

@@ -76,18 +76,27 @@ def truth(inputs: Inputs, v_out: Tensor, backward: bool) -> Truth:
     return Truth(part, v_part, results, whole)
 
 
-def _gradients(inputs: Inputs, v_out: Tensor, backend: str) -> dict[str, Tensor]:
-    leaves = {k: x.detach().requires_grad_() for k, x in inputs.items() if isinstance(x, Tensor)}
-    sequences = {k: x.split(SEGMENT, -1) for k, x in leaves.items() if k not in PARAMETERS}
-    call = inputs | leaves
+def segmented(inputs: Inputs, backend: str) -> Tensor:
+    """The output by a backend that runs segment after segment."""
+    sequences = {
+        k: x.split(SEGMENT, -1)
+        for k, x in inputs.items()
+        if isinstance(x, Tensor) and k not in PARAMETERS
+    }
     state, outs = None, []
     for i in range(len(sequences["u"])):
-        call |= {k: pieces[i] for k, pieces in sequences.items()}
+        pieces = {k: x[i] for k, x in sequences.items()}
         out, state = selective_scan(
-            **call, initial_state=state, return_final_state=True, backend=backend
+            **(inputs | pieces), initial_state=state, return_final_state=True, backend=backend
         )
         outs.append(out)
-    gradients = torch.autograd.grad(torch.cat(outs, dim=-1), list(leaves.values()), v_out)
+    return torch.cat(outs, dim=-1)
+
+
+def _gradients(inputs: Inputs, v_out: Tensor, backend: str) -> dict[str, Tensor]:
+    leaves = {k: x.detach().requires_grad_() for k, x in inputs.items() if isinstance(x, Tensor)}
+    out = segmented(inputs | leaves, backend)
+    gradients = torch.autograd.grad(out, list(leaves.values()), v_out)
     return {f"v_{k}": g for k, g in zip(leaves, gradients, strict=True)}
 
 

@@ -72,7 +72,7 @@ def mamba_ssm(inputs: Inputs) -> Tensor:
     return selective_scan_fn(**inputs)
 
 
-def _needs(module: str, cuda: bool = False):
+def needs(module: str, cuda: bool = False):
     def why_not(shape: BenchShape, backward: bool, device: str) -> str | None:
         if cuda and device != "cuda":
             return f"{module} has no kernel for a {device}"
@@ -84,8 +84,8 @@ def _needs(module: str, cuda: bool = False):
 
 
 PEERS = (
-    Implementation("mambapy", mambapy, _needs("mambapy")),
+    Implementation("mambapy", mambapy, needs("mambapy")),
     Implementation("associative_scan", associative_scan),
     Implementation("associative_scan compiled", lambda inputs: _compiled()(inputs), compiled=True),
-    Implementation("mamba_ssm", mamba_ssm, _needs("mamba_ssm", cuda=True)),
+    Implementation("mamba_ssm", mamba_ssm, needs("mamba_ssm", cuda=True)),
 )

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
+
 from .rows import Result
 
 LEVEL_1 = "mambano-64-level1"  # batch 16; the quick profile has batch 4 of it
@@ -33,7 +35,8 @@ def targets(results: list[Result], device: str) -> list[Target]:
         return []
     names = {r.shape for r in results}
     level = LEVEL_1 if LEVEL_1 in names else f"{LEVEL_1}-b4"
-    rows = {(r.shape, r.mode, r.implementation): r for r in results}
+    sequences = (r for r in results if r.operator == "selective_scan")
+    rows = {(r.shape, r.mode, r.implementation): r for r in sequences}
 
     def cpu(shape: str, mode: str) -> Result | None:
         return rows.get((shape, mode, "cpu"))
@@ -70,8 +73,41 @@ def targets(results: list[Result], device: str) -> list[Target]:
             lambda: cpu(LENGTH_65536, FORWARD).errors.get("out"),
         ),
         _target("import ssno_kernels beyond torch: seconds", "<", 0.3, _import_seconds),
+        *_of_cross_selective_scan([r for r in results if r.operator == "cross_selective_scan"]),
         *_of_damped_conv([r for r in results if r.operator == "damped_conv"]),
     ]
+
+
+def _of_cross_selective_scan(results: list[Result]) -> list[Target]:
+    """For every shape of MambaNO: times permuting and the others, and what is held in memory."""
+    extra = {(r.shape, r.mode, r.implementation): r.extra_bytes for r in results}
+    wanted = []
+    for r in results:
+        name, times = f"{r.operator}, {r.shape}, {r.mode}", r.times_faster_than
+        if r.implementation != "cpu" or not r.shape.startswith("mambano"):
+            continue
+        if r.mode == FORWARD:
+            wanted.append((f"{name}: times reference", ">=", 50, times.get("reference")))
+            continue
+        wanted.append((f"{name}: times permute", ">=", 1.5, times.get("permute")))
+        wanted.append((f"{name}: times mambapy", ">=", 20, times.get("mambapy")))
+        permute = extra.get((r.shape, r.mode, "permute"))
+        if r.extra_bytes and permute:
+            what = f"{name}: peak extra memory over permute's"
+            wanted.append((what, "<=", 1 / 3, r.extra_bytes / permute))
+            more, delta = _beyond_results(r)
+            what = f"{name}: extra beyond the results over a (B, K, D, *grid) tensor"
+            wanted.append((what, "<", 1, more / delta))
+    return [_target(*what, lambda value=value: value) for *what, value in wanted]
+
+
+def _beyond_results(r: Result) -> tuple[int, int]:
+    """Extra bytes of a call of `cross_selective_scan` less those of its output and gradients on the
+    grid, and the bytes of a full delta."""
+    batch, channels, length, states, count, rank = (r.sizes[k] for k in "BDLNKR")
+    size = batch * length * getattr(torch, r.dtype).itemsize
+    results = 2 * channels + count * (2 * states + rank)  # out, v_x, v_B, v_C, v_delta
+    return r.extra_bytes - results * size, count * channels * size
 
 
 def _of_damped_conv(results: list[Result]) -> list[Target]:

@@ -16,13 +16,9 @@ import torch
 for needed in ("pytest_benchmark", "matplotlib", "tabulate", "tqdm", "psutil", "cpuinfo"):
     pytest.importorskip(needed, reason="bench/requirements.txt is not installed")
 
-from bench import damped_conv, fields, memory
-from bench.limits import Rates
-from bench.report import compare
-from bench.rows import OPERATORS, PROFILES, SMOKE, Result, result_of, rows
+from bench import cross_selective_scan, damped_conv, fields, memory
+from bench.rows import OPERATORS, PROFILES, SMOKE, rows
 from bench.selective_scan import BENCH
-from bench.subjects import Work
-from bench.targets import LEVEL_1, NARROW, targets
 from ssno_kernels import registry
 from ssno_kernels.ops.spec import BenchShape
 
@@ -164,6 +160,29 @@ def test_work_counts_every_tensor_once():
     assert both.exponentials == 2 * work.exponentials
 
 
+def test_work_of_a_grid_counts_every_tensor_once():
+    shape = SMOKE[1]
+    inputs = cross_selective_scan.inputs(shape)
+    work = cross_selective_scan.work(shape, False)
+    read = sum(inputs[k].nbytes for k in cross_selective_scan.ON_GRID)
+    assert work.bytes == read + inputs["x"].nbytes
+    assert work.elements == 4 * inputs["x"].numel()
+    assert work.exponentials == work.elements * (shape.sizes["N"] + 1)
+    both = cross_selective_scan.work(shape, True)
+    assert both.bytes - work.bytes == 2 * read + inputs["x"].nbytes
+    assert both.exponentials == 2 * work.exponentials
+
+
+def test_peers_of_a_grid_scan_compute_the_same():
+    inputs = cross_selective_scan.inputs(SMOKE[1])
+    out, *others = (
+        run(inputs) for run in (cross_selective_scan.permuted, cross_selective_scan.mambapy)
+    )
+    for other in others:
+        assert other.shape == inputs["x"].shape
+        torch.testing.assert_close(other, out, rtol=1e-4, atol=1e-5)
+
+
 def test_work_of_a_convolution_is_the_lesser_of_states_and_lags():
     short, long = (
         damped_conv.work(BenchShape("", dict(B=1, D=1, N=8, L=n)), False) for n in (9, 99)
@@ -184,57 +203,18 @@ def test_peak_memory_is_what_was_allocated(sampled, monkeypatch, tmp_path):
     assert 0.9 * (1 << 27) < extra < 1.2 * (1 << 27)
 
 
-def _row(shape: str, mode: str, implementation: str, seconds: float, peer: bool) -> Result:
-    example = rows(PROFILES["smoke"], "cpu")[0]
-    result = result_of(example)
-    result.shape, result.mode, result.implementation = shape, mode, implementation
-    result.seconds, result.peer = seconds, peer
-    result.work = Work(elements=1000, bytes=1, exponentials=500, fmas=1)
-    return result
-
-
-def test_targets_say_reached_or_not_or_not_measured():
-    results = [
-        _row(LEVEL_1, "forward", "cpu", 1.0, False),
-        _row(LEVEL_1, "forward", "mambapy", 119.0, True),
-        _row(LEVEL_1, "forward", "reference", 201.0, True),
-        _row(NARROW, "forward", "cpu", 1.2, False),
-    ]
-    compare(results, Rates(1000.0, 1e9, 1e9, "made up"))
-    reached = {t.name: t.reached for t in targets(results, "cpu")}
-    assert reached[f"{LEVEL_1}, forward: times the reference loop"] is True
-    assert reached[f"{LEVEL_1}, forward: times mambapy"] is False
-    assert reached[f"{LEVEL_1}, forward: fraction of the limit"] is True
-    assert reached[f"{NARROW}, forward: time per element over {LEVEL_1}'s"] is True
-    assert reached[f"{LEVEL_1}, forward+backward: times mambapy"] is None
-
-
-def test_targets_of_a_convolution_go_by_its_length():
-    results = [
-        _row("line", "forward", "cpu", 1.0, False),
-        _row("line", "forward", "fft", 20.0, True),
-    ]
-    for result in results:
-        result.operator, result.extra_over_inputs_and_output = "damped_conv", 0.5
-    for length, reached in ((512, True), (4096, False)):
-        for result in results:
-            result.sizes = {"L": length}
-        compare(results, Rates(1000.0, 1e9, 1e9, "made up"))
-        found = {t.name: t.reached for t in targets(results, "cpu")}
-        assert found["line, forward: times fft"] is reached
-        assert found["line, forward: peak extra memory over inputs and output"] is True
-
-
 @pytest.mark.parametrize("bench_of", OPERATORS, ids=lambda b: b.spec.name)
 def test_every_bench_shape_can_be_made(bench_of):
     """Small stand-ins with the same groups, rows, states, gate and dtype as each shape."""
     for shape in bench_of.spec.bench_shapes:
         groups, rows = shape.sizes.get("G", 1), shape.sizes.get("rows", 1)
+        first = shape.sizes.get("K", groups)  # of B: a grid has traversals, a sequence groups
         sizes = shape.sizes | dict(B=rows, D=2 * groups, L=24)
         inputs = bench_of.inputs(type(shape)(shape.name, sizes, shape.dtype, gated=shape.gated))
         x = next(iter(inputs.values()))
         assert x.shape[:2] == (1, 2 * groups) and x.dtype == shape.dtype
         assert x.numel() == sizes["B"] * sizes["D"] * sizes["L"]
-        assert "B" not in inputs or inputs["B"].shape == (1, groups, shape.sizes["N"], 24)
+        if "B" in inputs:
+            assert inputs["B"].flatten(3).shape == (1, first, shape.sizes["N"], 24)
         assert ("z" in inputs) == shape.gated
         assert all(x.isfinite().all() for x in inputs.values() if isinstance(x, torch.Tensor))

@@ -10,10 +10,15 @@ import torch._dynamo.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ssno_kernels import cross_selective_scan, selective_scan
+from ssno_kernels import cross_selective_scan, registry, selective_scan
 from ssno_kernels.ops.cross_selective_scan import CROSS_2D, CROSS_3D, CROSS_3D_BOTH, Traversal
 from ssno_kernels.ops.cross_selective_scan.reference import points
-from ssno_kernels.ops.cross_selective_scan.spec import SPEC, channels_last, make_inputs
+from ssno_kernels.ops.cross_selective_scan.spec import (
+    SPEC,
+    channels_last,
+    make_inputs,
+    transposed_grid,
+)
 from ssno_kernels.ops.cross_selective_scan.traversals import lay_out, put_back
 
 BACKENDS = harness.compared(SPEC)
@@ -186,3 +191,52 @@ def test_checkpoints_are_saved_only_for_gradients(backend):
         cross_selective_scan(**(inputs | {"x": inputs["x"].requires_grad_()}), backend=backend)
     sizes = [outputs[1].numel() for _, _, outputs in record.calls]
     assert sizes[0] == 0 and sizes[1] > 0
+
+
+@each_kernel
+@pytest.mark.parametrize(
+    "grid, traversals, layout",
+    [
+        ((19, 37), CROSS_2D, lambda inputs: inputs),
+        ((37, 16), CROSS_2D[1::2], transposed_grid),
+        ((5, 3, 18), CROSS_3D_BOTH[5::6], lambda inputs: inputs),
+        ((2, 33, 17), CROSS_3D_BOTH[1:3], transposed_grid),
+    ],
+    ids=["rows-and-columns", "transposed", "3d", "3d-transposed"],
+)
+def test_grids_of_more_columns_than_a_vector_has_lanes(backend, grid, traversals, layout):
+    if backend == "triton" and registry.interpreting():
+        pytest.skip("Triton's interpreter would take minutes, and its kernels have no lanes")
+    sizes = dict(grid=grid, traversals=traversals, channels=17, states=5, rank=1, batch=2)
+    inputs = layout(inputs_on(backend, **sizes))
+    (v,) = harness.cotangents_for((cross_selective_scan(**inputs, backend="composite"),))
+    expected = harness.run(SPEC, inputs, "composite", [v])
+    for name, value in harness.run(SPEC, inputs, backend, [v]).items():
+        assert harness.relative_error(value, expected[name]) < TINY, name
+
+
+def test_low_rank_delta_is_never_formed():
+    """A (B, K, D, *grid) tensor is 64 MiB here; the results are half as large, and come off."""
+    pytest.importorskip("psutil", reason="bench/requirements.txt is not installed")
+    from bench import memory
+
+    harness.need(SPEC.name, "cpu")
+    inputs = make_inputs(
+        torch.float32, channels=256, grid=(128, 128), states=1, traversals=CROSS_2D, rank=1
+    )
+    leaves = {k: v.requires_grad_() for k, v in inputs.items() if isinstance(v, torch.Tensor)}
+    whole = 4 * 4 * 256 * 128 * 128
+
+    def forward() -> torch.Tensor:
+        with torch.no_grad():
+            return cross_selective_scan(**inputs, backend="cpu")
+
+    def both() -> list[torch.Tensor]:
+        out = cross_selective_scan(**(inputs | leaves), backend="cpu")
+        return [out, *torch.autograd.grad(out, list(leaves.values()), v_out)]
+
+    v_out = torch.ones_like(forward())
+    for call in (lambda: [forward()], both):
+        results, extra = memory.peak(call, "cpu")
+        assert sum(t.nbytes for t in results) < whole
+        assert extra - sum(t.nbytes for t in results) < whole / 4

@@ -29,10 +29,12 @@ class Buffer {
 
 // How a path is cut into panels. A column is `span` steps; the next one lies `apart` elements on.
 struct Columns {
+    const Path path;
+    const int64_t length;         // of the path
     int64_t span = 0, apart = 0;  // span = 0: panels would gain nothing, or be too large
     int64_t together = 0;         // columns that follow one another in memory before the path turns
 
-    Columns(const Path& path, int64_t length) {
+    Columns(const Path& way, int64_t steps_in_all) : path(way), length(steps_in_all) {
         constexpr int64_t LARGEST = 2048;
         const auto neighbours = [](int64_t stride) { return stride == 1 || stride == -1; };
         if (path.inner == Path::ENDLESS || neighbours(path.t)) return;
@@ -48,12 +50,36 @@ struct Columns {
 // The steps [begin, end) of a path: as many whole columns as a panel holds
 struct Piece {
     int64_t begin = 0, end = 0;
+    int64_t at = 0;         // where its first step lies; row r of its columns lies path.at(r) on
+    bool has_next = false;  // whether the sweep comes to another piece after this one,
+    int64_t next = 0;       // and where that one's first step lies
 
     bool holds(int64_t step) const { return begin <= step && step < end; }
-    static Piece around(const Columns& c, int64_t step, int64_t most) {
+    static Piece around(const Columns& c, int64_t step, int64_t most, bool backwards) {
+        Piece piece = alone(c, step, most);
+        piece.has_next = backwards ? piece.begin > 0 : piece.end < c.length;
+        if (piece.has_next) piece.next = alone(c, backwards ? piece.begin - 1 : piece.end, most).at;
+        return piece;
+    }
+
+    // Ask for the lines of the next piece, a share of its rows for each step of this one: `fetch`
+    // is given what lies `offset` on.
+    template <class F>
+    SSNO_INLINE void fetch_next(const Columns& c, int64_t step, int steps, bool backwards,
+                                F fetch) const {
+        constexpr int64_t MOST_ROWS = 256;  // of more, the cache would lose them again
+        if (!has_next || c.span > MOST_ROWS) return;
+        const int64_t count = (end - begin) / c.span;
+        const int64_t done = backwards ? end - step - steps : step - begin;
+        for (int64_t r = done / count; r < (done + steps) / count; ++r) fetch(next + c.path.at(r));
+    }
+
+  private:
+    static Piece alone(const Columns& c, int64_t step, int64_t most) {
         const int64_t column = step / c.span, in_turn = column % c.together / most * most;
         const int64_t begin = (column / c.together * c.together + in_turn) * c.span;
-        return {begin, begin + std::min(most, c.together - in_turn) * c.span};
+        const int64_t end = begin + std::min(most, c.together - in_turn) * c.span;
+        return {begin, end, c.path.at(begin)};
     }
 };
 
@@ -64,7 +90,7 @@ SSNO_INLINE void over_pieces(const Columns& columns, int64_t most, int64_t first
                              bool backwards, Piece& last, F f) {
     for (int done = 0; done < steps;) {
         const int64_t step = first + (backwards ? steps - 1 - done : done);
-        if (!last.holds(step)) last = Piece::around(columns, step, most);
+        if (!last.holds(step)) last = Piece::around(columns, step, most, backwards);
         const int from =
             backwards ? static_cast<int>(std::max<int64_t>(0, last.begin - first)) : done;
         const int to =
@@ -152,8 +178,16 @@ void gather(const Tile<T>& tile, Panel<T>& panel, int64_t t0, int steps, T* x, i
         const int64_t first = tile.first[0] + t0;
         over_pieces(panel.columns, W, first, steps, ahead < 0, panel.last,
                     [&](const Piece& piece, int t, int count) {
-                        panel.template load<decltype(s)>(tile, piece);
+                        using S = decltype(s);
+                        panel.template load<S>(tile, piece);
                         std::memcpy(x + t * W, panel.at(first + t), count * W * sizeof(T));
+                        const S* const p = static_cast<const S*>(panel.a.p) +
+                                           tile.b[0] * panel.a.b + tile.d[0] * panel.a.d;
+                        piece.fetch_next(
+                            panel.columns, first + t, count, ahead < 0, [&](int64_t offset) {
+                                for (int i = 0; i < tile.lanes; ++i)
+                                    __builtin_prefetch(p + offset + i * panel.a.d, 0, 2);
+                            });
                     });
     });
 }
@@ -199,7 +233,7 @@ struct SharedPanels {
 
     // The steps of `piece` of row `row`, which starts at p
     template <class S>
-    const T* load(const S* p, const Path& path, const Piece& piece, int64_t row) {
+    const T* load(const S* p, const Piece& piece, int64_t row) {
         if (!room) {
             room.emplace(rows * pitch());
             begins.emplace(rows);
@@ -213,7 +247,8 @@ struct SharedPanels {
             const int64_t left = std::min<int64_t>(W, span - r);
             Rows<T, S> steps;
             for (int64_t i = 0; i < W; ++i)
-                steps.at[i] = const_cast<S*>(p) + path.at(piece.begin + r + (i < left ? i : 0));
+                steps.at[i] =
+                    const_cast<S*>(p) + piece.at + columns.path.at(r + (i < left ? i : 0));
             steps.stride = columns.apart;
             if (left == W) {
                 gather_rows<T, S>(steps, static_cast<int>(count), x + r, span);
@@ -227,20 +262,28 @@ struct SharedPanels {
     }
 };
 
-// One row that a whole segment shares as x[step] where `Shared`, else one such row for each lane as
-// x[step][lane]; `index` is its place among the panels.
-template <class T, bool Shared, class Row>
-void gather_common(const Tile<T>& tile, const Activation& a, int64_t index, Row row, int64_t t0,
-                   int steps, T* x, int64_t ahead, SharedPanels<T>& panels) {
-    if (!Shared || panels.columns.span == 0)
-        return gather_common<T, Shared>(tile, a, row, t0, steps, x);
+// Rows of one tensor that a whole segment shares, x[row][step] with `pitch` between them: `a` is
+// the first of them, `row` gives each one's offset from it, `index` the first one's place among the
+// panels.
+template <class T, class Row>
+void gather_shared(const Tile<T>& tile, const Activation& a, int64_t index, int rows, Row row,
+                   int64_t t0, int steps, T* x, int64_t pitch, int64_t ahead,
+                   SharedPanels<T>& panels) {
     with_dtype<T>(a.dtype, [&](auto s) {
-        const auto* p = static_cast<const decltype(s)*>(a.p) + tile.b[0] * a.b + row(0) * a.d;
+        const auto* p = static_cast<const decltype(s)*>(a.p);
         const int64_t first = tile.first[0] + t0;
         over_pieces(panels.columns, Lanes<T>::W, first, steps, ahead < 0, panels.last,
                     [&](const Piece& piece, int t, int count) {
-                        const T* held = panels.load(p, a.path, piece, index);
-                        std::memcpy(x + t, held + (first + t - piece.begin), count * sizeof(T));
+                        for (int i = 0; i < rows; ++i) {
+                            const T* held = panels.load(p + row(i), piece, index + i);
+                            std::memcpy(x + i * pitch + t, held + (first + t - piece.begin),
+                                        count * sizeof(T));
+                        }
+                        piece.fetch_next(panels.columns, first + t, count, ahead < 0,
+                                         [&](int64_t offset) {
+                                             for (int i = 0; i < rows; ++i)
+                                                 __builtin_prefetch(p + offset + row(i), 0, 2);
+                                         });
                     });
     });
 }

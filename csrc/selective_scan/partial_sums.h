@@ -16,6 +16,47 @@ class Zeros : public Buffer<T> {
     }
 };
 
+// Write x[step] along a path, by panels where that goes down columns.
+template <class T, class S>
+void write_path(const T* x, S* to, const Path& path, int64_t length) {
+    constexpr int W = Lanes<T>::W;
+    const Columns columns(path, length);
+    if (columns.span == 0) {
+        for (int64_t t = 0; t < length;) {
+            S* const at = to + path.at(t);
+            const int64_t count = std::min(path.run(t), length - t);
+            if (path.t == 1)
+                for (int64_t i = 0; i < count; ++i) narrow(x[t + i], at[i]);
+            else if (path.t == -1)
+                for (int64_t i = 0; i < count; ++i) narrow(x[t + i], at[-i]);
+            else
+                for (int64_t i = 0; i < count; ++i) narrow(x[t + i], at[i * path.t]);
+            t += count;
+        }
+        return;
+    }
+    const int64_t span = columns.span;
+    for (Piece piece; piece.end < length;) {
+        piece = Piece::around(columns, piece.end, W, false);
+        const int count = static_cast<int>((piece.end - piece.begin) / span);
+        S* const at = to + piece.at;
+        for (int64_t r = 0; r < span; r += W) {
+            const int rows = static_cast<int>(std::min<int64_t>(W, span - r));
+            const T* const from = x + piece.begin + r;
+            Rows<T, S> steps;
+            for (int64_t i = 0; i < rows; ++i) steps.at[i] = at + path.at(r + i);
+            steps.stride = columns.apart;
+            if (rows == W) {
+                scatter_rows<T, S>(steps, rows, count, from, span);
+                continue;
+            }
+            for (int64_t column = 0; column < count; ++column)
+                for (int64_t i = 0; i < rows; ++i)
+                    narrow(from[column * span + i], steps.at[i][column * columns.apart]);
+        }
+    }
+}
+
 // Sums over the channels of a run: rows (B or C: state and part; delta: factor) along time. Each
 // group of a segment's blocks has a part of its own, [part][batch][run][row][sweep time]; where
 // that is one part for each row of the output, and of its type and order, the output itself is
@@ -68,6 +109,8 @@ struct RowSums {
         int t = 0;
         if (tile.one_segment) {
             T* sum = to(0);
+            for (int s = 0; s < STEPS && t0 >= STEPS; s += 64 / sizeof(T))
+                __builtin_prefetch(sum + s - STEPS, 1, 2);  // the sweep goes backwards
             for (; t + W <= steps; t += W) {
                 Vec<T> block[W];
                 for (int i = 0; i < W; ++i) block[i] = load<T>(terms + (t + i) * W);
@@ -111,7 +154,7 @@ struct RowSums {
                 using S = decltype(s);
                 S* to = static_cast<S*>(const_cast<void*>(out.p)) + b * out.b + g * out.g +
                         row / per_state * out.n + row % per_state * out.c;
-                for (int64_t t = 0; t < length; ++t) narrow(first[t], to[out.path.at(t)]);
+                write_path<T, S>(first, to, out.path, length);
             });
         });
     }

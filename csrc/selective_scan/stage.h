@@ -169,9 +169,15 @@ struct Stage {
     // The factor r of a low-rank delta, to `row`
     template <bool Shared>
     void stage_factor(const Tile<T>& tile, int64_t r, int64_t t0, int steps) {
+        if (Shared && panels_delta.columns.span > 0) {
+            const Activation a = row_at(p.delta, tile.b[0] * p.delta.b + r * p.delta.d);
+            gather_shared(
+                tile, a, r, 1, [](int) { return 0; }, t0, steps, static_cast<T*>(row), STEPS, ahead,
+                panels_delta);
+            return;
+        }
         gather_common<T, Shared>(
-            tile, p.delta, r, [&](int) { return r; }, t0, steps, static_cast<T*>(row), ahead,
-            panels_delta);
+            tile, p.delta, [&](int) { return r; }, t0, steps, static_cast<T*>(row));
     }
     template <bool Shared>
     Vec<T> factor(int t) const {
@@ -212,17 +218,31 @@ struct Stage {
                 return {from + path.at(start), M.n, M.c, path.t};
             }
         constexpr int64_t step = Shared ? 1 : W;
+        if (Shared && panels.columns.span > 0) {
+            const Activation a{const_cast<void*>(M.p), 0, 0, path, p.dtype};
+            const int64_t group = tile.d[0] / per_group;
+            gather_shared(
+                tile, row_at(a, tile.b[0] * M.b + group * M.g + n * M.n), n * P, count * P,
+                [&](int i) { return i / P * M.n + i % P * M.c; }, t0, steps, room, STEPS, ahead,
+                panels);
+            return {room, P * STEPS, STEPS, 1};
+        }
         for (int i = 0; i < count * P; ++i) {
             const Activation a{static_cast<char*>(const_cast<void*>(M.p)) +
                                    (n + i / P) * bytes(M.n) + i % P * bytes(M.c),
                                M.b, M.g, path, p.dtype};
             gather_common<T, Shared>(
-                tile, a, n * P + i, [&](int l) { return tile.d[l] / per_group; }, t0, steps,
-                room + i * STEPS * step, ahead, panels);
+                tile, a, [&](int l) { return tile.d[l] / per_group; }, t0, steps,
+                room + i * STEPS * step);
         }
         return {room, P * STEPS * step, STEPS * step, step};
     }
 
+    // What lies along the path of `a` from `offset` elements on
+    Activation row_at(Activation a, int64_t offset) const {
+        a.p = static_cast<char*>(a.p) + bytes(offset);
+        return a;
+    }
     int64_t bytes(int64_t elements) const {
         const int64_t size = p.dtype == Dtype::f64 ? 8 : p.dtype == Dtype::f32 ? 4 : 2;
         return elements * size;

@@ -227,10 +227,10 @@ BAD_INPUTS = (
     BadInput("backend", _with(backend="cudnn"), ValueError, "backend is 'cudnn'; expected one of"),
 )
 
-# D channels of each of the K traversals; R the rank of delta in MambaNO, 0 for a full delta.
-_LEVELS = tuple(  # (D, H = W, R) of MambaNO at E = 16 on 64x64
-    dict(D=D, H=size, W=size, N=16, K=4, R=R)
-    for D, size, R in ((32, 64, 1), (64, 32, 2), (128, 16, 4), (256, 8, 8))
+# D channels of each of the K = 4 traversals of a square grid of L points; R the rank of delta
+_LEVELS = tuple(  # of MambaNO at E = 16 on 64x64
+    dict(D=D, L=L, N=16, K=4, R=R)
+    for D, L, R in ((32, 4096, 1), (64, 1024, 2), (128, 256, 4), (256, 64, 8))
 )
 _FIELD = dict(B=1, D=32, N=16, K=4, R=1)
 BENCH_SHAPES = (
@@ -239,12 +239,12 @@ BENCH_SHAPES = (
         for i, level in enumerate(_LEVELS, 1)
     ),
     *(BenchShape(f"mambano-64-level{i}", dict(B=16) | level) for i, level in enumerate(_LEVELS, 1)),
-    BenchShape("mambano-airfoil-level1", _FIELD | dict(B=8, H=128, W=128)),
-    BenchShape("field-256", _FIELD | dict(H=256, W=256), quick=True),
-    BenchShape("field-256-bf16", _FIELD | dict(H=256, W=256), torch.bfloat16),
-    BenchShape("field-512", _FIELD | dict(H=512, W=512)),
-    BenchShape("vmamba-t-v0", dict(B=8, D=192, H=56, W=56, N=16, K=4, R=6), torch.bfloat16),
-    BenchShape("vmamba-t-v2", dict(B=8, D=192, H=56, W=56, N=1, K=4, R=6), torch.bfloat16),
+    BenchShape("mambano-airfoil-level1", _FIELD | dict(B=8, L=128 * 128)),
+    BenchShape("field-256", _FIELD | dict(L=256 * 256)),
+    BenchShape("field-256-bf16", _FIELD | dict(L=256 * 256), torch.bfloat16),
+    BenchShape("field-512", _FIELD | dict(L=512 * 512)),
+    BenchShape("vmamba-t-v0", dict(B=8, D=192, L=56 * 56, N=16, K=4, R=6), torch.bfloat16),
+    BenchShape("vmamba-t-v2", dict(B=8, D=192, L=56 * 56, N=1, K=4, R=6), torch.bfloat16),
 )
 
 CORE = ("all", "3d-subset", "stack")
