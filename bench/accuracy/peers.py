@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The models of a run, each as (B, K, C, *grid), scale -> (B, K, C, *grid): the frame after each."""
+"""The models of a run, each (B, K, C, *grid), scale -> (B, K, C, *grid), the frame after each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, interpolate
+from torch.nn.functional import interpolate
 
 from ssno_kernels.models import MambaNO2d, SSNO1d, SSNO2d
 
@@ -100,11 +100,11 @@ def _ssno(task: Task, **options) -> nn.Module:
     return Frames(kind(inputs_of(task), 1, **options), task)
 
 
-def _stacked(build: Callable[[int, Task], nn.Module], task: Task) -> nn.Module:
-    return Stacked(build(task.history + inputs_of(task) - 1, task), task)
+def _stacked(build: Callable[..., nn.Module], task: Task, **options) -> nn.Module:
+    return Stacked(build(task.history + inputs_of(task) - 1, task, **options), task)
 
 
-def _fno(inputs: int, task: Task, modes: tuple[int, ...], hidden: int) -> nn.Module:
+def _fno(inputs: int, modes: tuple[int, ...], hidden: int) -> nn.Module:
     from neuralop.models import FNO
 
     return FNO(modes, inputs, 1, hidden, n_layers=4, positional_embedding=None)
@@ -113,12 +113,17 @@ def _fno(inputs: int, task: Task, modes: tuple[int, ...], hidden: int) -> nn.Mod
 def _near_equal_fno(inputs: int, task: Task) -> nn.Module:
     """With about as many parameters as SS-NO of the same task."""
     if task.axes == 1:
-        return _fno(inputs, task, (32,), 44)
-    return _fno(inputs, task, (16, 16), 20)
+        return _fno(inputs, (32,), 36)
+    return _fno(inputs, (16, 16), 15 if task.rolls else 14)
 
 
-def _unet(inputs: int, task: Task) -> nn.Module:
-    return UNet(inputs, 1, task.axes, task.boundary)
+def _large_fno(inputs: int, task: Task) -> nn.Module:
+    """67.2 million parameters, as SS-NO's paper has: 64 channels, 64 x 32 modes."""
+    return _fno(inputs, (64, 62), 64)
+
+
+def _unet(inputs: int, task: Task, **options) -> nn.Module:
+    return UNet(inputs, 1, task.axes, task.boundary, **options)
 
 
 def _mambano(inputs: int, task: Task, **options) -> nn.Module:
@@ -127,24 +132,42 @@ def _mambano(inputs: int, task: Task, **options) -> nn.Module:
 
 @dataclass(frozen=True)
 class Model:
-    name: str
-    build: Callable[[Task], nn.Module]
-    why_not: Callable[[Task], bool] = lambda task: False  # tasks that it does not serve
+    """A row of the table; `build` gets the task, and `serves` says which tasks it is trained on."""
+
+    build: Callable[..., nn.Module]
+    serves: Callable[[Task], bool] = lambda task: True
 
 
-def _peer(name: str, build, why_not=lambda task: False) -> Model:
-    return Model(name, partial(_stacked, build), why_not)
+def _line(task: Task) -> bool:
+    return task.axes == 1
+
+
+def _plane(task: Task) -> bool:
+    return task.axes == 2
+
+
+def _torus(task: Task) -> bool:
+    return task.name == "torus"
+
+
+def _ks(task: Task) -> bool:
+    return task.name.startswith("ks")
+
+
+def _peer(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    return partial(_stacked, build)
 
 
 MODELS = {
-    model.name: model
-    for model in (
-        Model("ssno", _ssno),
-        Model("ssno, fixed damping", partial(_ssno, learn_damping=False)),
-        Model("ssno, fixed frequency", partial(_ssno, learn_frequency=False)),
-        Model("ssno, one-sided", partial(_ssno, direction="forward", boundary="zero")),
-        _peer("fno", _near_equal_fno),
-    )
+    "ssno": Model(_ssno),
+    "ssno, fixed damping": Model(partial(_ssno, learn_damping=False), _ks),
+    "ssno, fixed frequency": Model(partial(_ssno, learn_frequency=False), _ks),
+    "ssno, one-sided": Model(partial(_ssno, direction="forward", boundary="zero"), _line),
+    "fno": Model(_peer(_near_equal_fno)),
+    "fno, paper's size": Model(_peer(_large_fno), _torus),
+    "unet": Model(_peer(_unet)),
+    "mambano": Model(_peer(_mambano), _plane),
+    "mambano, plain": Model(_peer(partial(_mambano, alias_free=False)), _plane),
 }
 
 

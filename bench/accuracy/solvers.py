@@ -114,9 +114,7 @@ def forced_vorticity(viscosity: float, equation: Equation):
                 derivative_operator=derivative_operator, dealiasing_fraction=2 / 3,
             )  # fmt: skip
 
-    return Torus(
-        2, equation.extent, equation.points, equation.dt, diffusivity=viscosity, order=4
-    )
+    return Torus(2, equation.extent, equation.points, equation.dt, diffusivity=viscosity, order=4)
 
 
 def _ks(viscosity: float) -> Equation:
@@ -152,7 +150,9 @@ def solve(equation: Equation, part: str, count: int, at_once: int | None = None)
     at_once = at_once or max(1, 2**18 // equation.points**equation.axes)
     kept = (slice(None, None, equation.keep),) * equation.axes
     solved = []
-    with tqdm(total=count, desc=f"solving, {part}", unit="sample", leave=False) as bar:
+    with tqdm(
+        total=count, desc=f"solving, {part}", unit="sample", leave=False, disable=None
+    ) as bar:
         for start in range(0, count, at_once):
             chosen = range(start, min(start + at_once, count))
             seeds = [[SEED, PARTS.index(part), i] for i in chosen]

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 HISTORY = 4  # frames that a model sees, as SS-NO's memory does
 
@@ -59,36 +59,53 @@ class Settings:
 
 @dataclass(frozen=True)
 class Profile:
+    """Settings by the first part of a task's name; models of MODELS, all of them if None."""
+
     name: str
-    settings: dict[str, Settings]  # by the first part of a task's name
-    models: tuple[str, ...] | None = None  # those of peers.MODELS; all if None
+    settings: dict[str, Settings]
+    models: tuple[str, ...] | None = None
+    options: dict[str, dict] = field(default_factory=dict)  # of a model, to make it smaller
 
     def of(self, task: Task) -> Settings | None:
         return self.settings.get(task.name.split("-")[0])
 
 
-PROFILES = {
-    profile.name: profile
-    for profile in (
-        # Needs neither a solver nor neuraloperator: the Darcy data of bench/data.
-        Profile("smoke", {"darcy": Settings(48, 16, 6, 8)}, ("ssno", "mambano", "unet")),
-        Profile(
-            "short",
-            {
-                "ks": Settings(128, 32, 8, 16),
-                "burgers": Settings(128, 32, 8, 16),
-                "torus": Settings(8, 4, 4, 4),
-                "darcy": Settings(256, 50, 8, 16),
-            },
-        ),
-        Profile(
-            "paper",
-            {
-                "ks": Settings(512, 64, 20, 16),
-                "burgers": Settings(512, 64, 20, 16),
-                "torus": Settings(40, 10, 10, 4),
-                "darcy": Settings(1000, 50, 30, 16),
-            },
-        ),
-    )
+# Needs neither a solver nor neuraloperator: it has the Darcy data of bench/data.
+SMOKE = Profile(
+    "smoke",
+    {"darcy": Settings(train=48, test=16, epochs=8, batch=8, rate=4e-3)},
+    models=("ssno", "unet", "mambano"),
+    options={
+        "ssno": {"hidden": 32, "width": 32, "states": 8, "blocks": 4},
+        "unet": {"width": 8},
+        "mambano": {"width": 4, "hidden": 16, "states": 4},
+    },
+)
+SHORT = Profile(
+    "short",
+    {
+        "ks": Settings(train=128, test=32, epochs=8, batch=16),
+        "burgers": Settings(train=128, test=32, epochs=8, batch=16),
+        "torus": Settings(train=8, test=4, epochs=3, batch=4),
+        "darcy": Settings(train=256, test=50, epochs=8, batch=16),
+    },
+    models=("ssno", "ssno, one-sided", "fno", "unet", "mambano", "mambano, plain"),
+)
+PAPER = Profile(
+    "paper",
+    {
+        "ks": Settings(train=512, test=64, epochs=12, batch=16),
+        "burgers": Settings(train=512, test=64, epochs=12, batch=16),
+        "torus": Settings(train=40, test=10, epochs=4, batch=4),
+        "darcy": Settings(train=1000, test=50, epochs=20, batch=16),
+    },
+)
+PROFILES = {profile.name: profile for profile in (SMOKE, SHORT, PAPER)}
+
+# Relative L2 that the paper of SS-NO states for the full data and 500 epochs (arXiv 2507.23428).
+PUBLISHED = {
+    "ks-0.075": {"ssno": 0.0086, "F-FNO": 0.0110},
+    "ks-0.1": {"ssno": 0.0026, "F-FNO": 0.0045},
+    "ks-0.125": {"ssno": 0.0013, "F-FNO": 0.0031},
+    "torus": {"ssno": 0.0345},
 }
