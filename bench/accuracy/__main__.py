@@ -33,7 +33,7 @@ PACKAGES = ("neuraloperator", "exponax", "jax", "equinox")
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m bench.accuracy", description=__doc__)
     parser.add_argument("--profile", choices=PROFILES, default="short")
-    parser.add_argument("--task", default="", help="comma-separated beginnings of names: ks,darcy")
+    parser.add_argument("--task", default="", help="comma-separated: ks,darcy or ks-0.1")
     parser.add_argument("--model", default="", help="semicolon-separated names: 'ssno;fno'")
     parser.add_argument("--out", type=Path, default=Path("bench/out/accuracy"))
     parser.add_argument("--seed", type=int, default=0)
@@ -43,13 +43,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def chosen(profile: Profile, tasks: str, models: str) -> list[tuple[Task, list[str]]]:
     """The tasks of a run and the models trained on each."""
-    begins = tuple(tasks.split(",")) if tasks else ("",)
+    wanted = tasks.split(",") if tasks else [*profile.settings]
     names = models.split(";") if models else profile.models or tuple(peers.MODELS)
     if unknown := set(names) - set(peers.MODELS):
         raise ValueError(f"model {unknown.pop()!r}; expected some of {'; '.join(peers.MODELS)}")
-    served = [t for t in TASKS if profile.of(t) and t.name.startswith(begins)]
-    if not served:
-        raise ValueError(f"task {tasks!r}; expected some of {', '.join(profile.settings)}")
+    served = [t for t in TASKS if profile.of(t) and {t.name, t.family} & set(wanted)]
+    if unknown := set(wanted) - {name for t in served for name in (t.name, t.family)}:
+        raise ValueError(f"task {unknown.pop()!r}; expected some of {', '.join(profile.settings)}")
     return [
         (t, [n for n in peers.MODELS if n in names and peers.MODELS[n].serves(t)]) for t in served
     ]
@@ -80,12 +80,16 @@ def train_and_test(
     operator = Operator(net, task, fields.statistics(task))
     initial = evaluation.modes(net)
     progress = fit(operator, task, fields, settings, folder / "checkpoint.pt", key, device)
-    errors, kept_arrays = {}, {}
+    errors, resampled, kept_arrays = {}, {}, {}
     for size, pairs in fields.test.items():
+        if size != task.size:
+            pairs = pairs.part(slice(settings.transfer))
         error, first = evaluation.test(operator, task, pairs)
         errors[str(size)] = error.mean().item()
         if size == task.size:
             by_frame = error.mean(0).tolist()
+        else:
+            resampled[str(size)] = evaluation.test(operator, task, pairs, True)[0].mean().item()
         kept_arrays[f"predicted_{size}"] = first[:, 0].numpy()
         kept_arrays[f"truth_{size}"] = pairs.targets[0, task.given - 1 :, 0].numpy()
     for when, found in (("initial", initial), ("learnt", evaluation.modes(net))):
@@ -93,7 +97,7 @@ def train_and_test(
     np.savez(folder / "sample.npz", **kept_arrays)
     row = report.Row(
         task.name, name, peers.parameters(net), progress.epoch, progress.steps, progress.seconds,
-        progress.losses, errors, by_frame, settings.seed,
+        progress.losses, errors, resampled, by_frame, settings.seed,
     )  # fmt: skip
     result.write_text(json.dumps({"key": key, "row": asdict(row)}, indent=1))
     return row
@@ -116,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = []
     for task, names in plan:
         settings = Settings(**asdict(profile.of(task)) | {"seed": options.seed})
-        fields = data.load(task, settings, committed_only=profile.name == "smoke")
+        fields = data.load(task, settings, profile.committed_only)
         for name in names:
             print(f"{task.name}: {name}", file=sys.stderr, flush=True)
             own = folder / task.name / name.replace(", ", "-").replace(" ", "-").replace("'", "")

@@ -151,7 +151,7 @@ def _torus(task: Task) -> bool:
 
 
 def _ks(task: Task) -> bool:
-    return task.name.startswith("ks")
+    return task.family == "ks"
 
 
 def _peer(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:

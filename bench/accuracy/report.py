@@ -13,7 +13,7 @@ from typing import Any
 from tabulate import tabulate
 
 from . import figures
-from .tasks import PUBLISHED, TASKS
+from .tasks import PUBLISHED, TASKS, Task
 
 
 @dataclass
@@ -28,6 +28,7 @@ class Row:
     seconds: float  # of training
     losses: list[float]  # relative L2 of one step in training, the mean of every epoch
     errors: dict[str, float]  # of the rollout, by the points of an axis
+    resampled: dict[str, float]  # the same, run on the training grid, fields resampled
     by_frame: list[float]  # of the rollout on the training grid
     seed: int
 
@@ -70,42 +71,51 @@ def heading(run: dict[str, Any]) -> str:
 {run["date"]}; load on the machine before: {run["busy"]}; `{run["command"]}`
 
 - error at N: relative L2 on N points an axis, the mean of test samples and predicted frames; the
-  model goes on from its own frames, and was trained on the grid marked *
+  model goes on from its own frames
+- N by M: run on the training grid of M points, inputs and outputs resampled from N and to N
 - one step: relative L2 of the last epoch's training steps
 - paper: what the paper states for more data and 500 epochs"""
 
 
 def tables(run: dict[str, Any], rows: list[Row]) -> list[str]:
-    return [_table(run, name, own) for name in run["settings"] if (own := _of(rows, name))]
+    """Two a task: on the training grid, and on the others."""
+    parts = []
+    for name, used in run["settings"].items():
+        task = next(t for t in TASKS if t.name == name)
+        own = [row for row in rows if row.task == name]
+        title = f"### {name}: {used['train']} samples to train with, {used['test']} to test with"
+        parts += [title, _on_training_grid(task, own)]
+        parts += [f"{name} on other grids:", _on_other_grids(task, own)]
+    return parts
 
 
-def _of(rows: list[Row], task: str) -> list[Row]:
-    return [row for row in rows if row.task == task]
+def _on_training_grid(task: Task, rows: list[Row]) -> str:
+    published = dict(PUBLISHED.get(task.name, {}))
+    headers = ["", "parameters", "epochs", "minutes", "one step", f"error at {task.size}", "paper"]
+    lines = [
+        [
+            row.model,
+            f"{row.parameters:,}",
+            row.epochs,
+            f"{row.seconds / 60:.1f}",
+            number(row.losses[-1]),
+            number(row.errors[str(task.size)]),
+            number(published.pop(row.model, None)),
+        ]
+        for row in rows
+    ]
+    lines += [[model, *[""] * 5, number(error)] for model, error in published.items()]
+    return tabulate(lines, headers, "github", disable_numparse=True)
 
 
-def _table(run: dict[str, Any], name: str, rows: list[Row]) -> str:
-    task = next(t for t in TASKS if t.name == name)
-    published = dict(PUBLISHED.get(name, {}))
-    sizes = [f"error at {n}{'*' if n == task.size else ''}" for n in task.sizes]
-    headers = ["", "parameters", "epochs", "minutes", "one step", *sizes, "paper"]
-    lines = []
-    for row in rows:
-        errors = [number(row.errors[str(n)]) for n in task.sizes]
-        lines.append(
-            [
-                row.model,
-                f"{row.parameters:,}",
-                row.epochs,
-                f"{row.seconds / 60:.1f}",
-                number(row.losses[-1]),
-                *errors,
-                number(published.pop(row.model, None)),
-            ]
-        )
-    lines += [[model, *[""] * (len(headers) - 2), number(e)] for model, e in published.items()]
-    used = run["settings"][name]
-    title = f"### {name}: {used['train']} samples to train with, {used['test']} to test with"
-    return f"{title}\n\n{tabulate(lines, headers, 'github', disable_numparse=True)}"
+def _on_other_grids(task: Task, rows: list[Row]) -> str:
+    others = [str(n) for n in task.sizes if n != task.size]
+    headers = ["", *(f"at {n}" for n in others), *(f"{n} by {task.size}" for n in others)]
+    lines = [
+        [row.model, *(number(e[n]) for e in (row.errors, row.resampled) for n in others)]
+        for row in rows
+    ]
+    return tabulate(lines, headers, "github", disable_numparse=True)
 
 
 def number(x: float | None) -> str:

@@ -27,6 +27,10 @@ class Task:
     placed: bool = False  # the equation depends on the place, so models are told where they are
 
     @property
+    def family(self) -> str:
+        return self.name.split("-")[0]
+
+    @property
     def rolls(self) -> bool:
         """Whether the output is the next input."""
         return self.history > 1
@@ -46,7 +50,10 @@ TASKS = (
 
 @dataclass(frozen=True)
 class Settings:
-    """How a model is trained, the same for all of a task: AdamW, cosine to 0."""
+    """How a model is trained, the same for all of a task: AdamW, cosine to 0.
+
+    `train` and `test` count samples; on grids other than the training one `transfer` are tested.
+    """
 
     train: int
     test: int
@@ -55,25 +62,31 @@ class Settings:
     seed: int = 0
     rate: float = 1e-3
     decay: float = 1e-4
+    transfer: int = 16
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Settings by the first part of a task's name; models of MODELS, all of them if None."""
+    """Settings by the family of a task; models of `peers.MODELS`, all of them if None."""
 
     name: str
     settings: dict[str, Settings]
     models: tuple[str, ...] | None = None
     options: dict[str, dict] = field(default_factory=dict)  # of a model, to make it smaller
 
+    @property
+    def committed_only(self) -> bool:
+        """Whether it is for machines that can fetch nothing."""
+        return self.name == "smoke"
+
     def of(self, task: Task) -> Settings | None:
-        return self.settings.get(task.name.split("-")[0])
+        return self.settings.get(task.family)
 
 
 # Needs neither a solver nor neuraloperator: it has the Darcy data of bench/data.
 SMOKE = Profile(
     "smoke",
-    {"darcy": Settings(train=48, test=16, epochs=8, batch=8, rate=4e-3)},
+    {"darcy": Settings(train=48, test=16, epochs=8, batch=12, rate=4e-3)},
     models=("ssno", "unet", "mambano"),
     options={
         "ssno": {"hidden": 32, "width": 32, "states": 8, "blocks": 4},
@@ -87,7 +100,7 @@ SHORT = Profile(
         "ks": Settings(train=128, test=32, epochs=8, batch=16),
         "burgers": Settings(train=128, test=32, epochs=8, batch=16),
         "torus": Settings(train=8, test=4, epochs=3, batch=4),
-        "darcy": Settings(train=256, test=50, epochs=8, batch=16),
+        "darcy": Settings(train=256, test=50, epochs=8, batch=16, transfer=50),
     },
     models=("ssno", "ssno, one-sided", "fno", "unet", "mambano", "mambano, plain"),
 )
@@ -97,7 +110,7 @@ PAPER = Profile(
         "ks": Settings(train=512, test=64, epochs=12, batch=16),
         "burgers": Settings(train=512, test=64, epochs=12, batch=16),
         "torus": Settings(train=40, test=10, epochs=4, batch=4),
-        "darcy": Settings(train=1000, test=50, epochs=20, batch=16),
+        "darcy": Settings(train=1000, test=50, epochs=20, batch=16, transfer=50),
     },
 )
 PROFILES = {profile.name: profile for profile in (SMOKE, SHORT, PAPER)}
