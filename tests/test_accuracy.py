@@ -18,7 +18,7 @@ from bench.accuracy import data, evaluation, peers, report, solvers, training
 from bench.accuracy.__main__ import chosen, main
 from bench.accuracy.tasks import PAPER, PROFILES, PUBLISHED, SMOKE, TASKS, Settings, Task
 
-FALLS = 0.65  # the training loss of the last epoch over the first one's
+FALLS = 0.7  # the training loss of the last epoch over the first one's
 
 DARCY = next(t for t in TASKS if t.name == "darcy")
 LINE = Task("ks-line", 1, 16, (8, 16, 32), noise=0.0)
@@ -62,6 +62,11 @@ def new_operator(fields: data.Fields, name: str = "ssno") -> training.Operator:
     return training.Operator(net, LINE, fields.statistics(LINE))
 
 
+def holding_a_function(module, state, prefix, metadata):
+    """As the state_dict of neuraloperator's models does; torch.load refuses to make one."""
+    state[f"{prefix}activation"] = torch.nn.functional.gelu
+
+
 def test_an_interrupted_run_ends_like_any_other(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "SAVE_EVERY", 0.0)
     fields, settings = line_fields(), Settings(train=6, test=6, epochs=4, batch=4)
@@ -70,10 +75,11 @@ def test_an_interrupted_run_ends_like_any_other(tmp_path, monkeypatch):
 
     def run(key="key", on_epoch=lambda progress: None, checkpoint=path):
         operator = new_operator(fields)
+        operator.net.register_state_dict_post_hook(holding_a_function)
         progress = training.fit(
             operator, task, fields, settings, checkpoint, key, on_epoch=on_epoch
         )
-        return operator.state_dict(), progress
+        return training.tensors(operator), progress
 
     def interrupt(progress):
         if progress.epoch == 2:

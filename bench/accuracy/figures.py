@@ -12,6 +12,7 @@ import matplotlib
 matplotlib.use("Agg")
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.ticker import NullLocator
 
 from .tasks import TASKS, Task
 
@@ -83,14 +84,14 @@ def resolution(tasks: list[Task], rows: Own):
         panel.axvline(task.size, color="black", linestyle=":")
         panel.set(title=task.name, xlabel="points an axis", xscale="log", yscale="log")
         panel.set_xticks(task.sizes, map(str, task.sizes), minor=False)
-        panel.minorticks_off()
+        panel.xaxis.set_minor_locator(NullLocator())
     axes[0][0].set_ylabel("relative L2 of the rollout")
     figure.legend(lines.values(), lines.keys(), fontsize="small", loc="outside right center")
     return figure
 
 
 def modes(task: Task, own: Own):
-    """Memory length and period, in grid steps, of SS-NO's modes, before and after training."""
+    """Damping and frequency of SS-NO's modes before and after training, per grid step."""
     path = next(path for row, path in own if row.model == "ssno")
     with np.load(path / "sample.npz") as arrays:
         layers = sorted(name.split("/", 1)[1] for name in arrays.files if "learnt/" in name)
@@ -98,13 +99,14 @@ def modes(task: Task, own: Own):
             1, len(layers), figsize=(3 * len(layers), 3.2), squeeze=False, sharex=True, sharey=True
         )
         for panel, layer in zip(axes[0], layers, strict=True):
-            for when, colour in (("initial", "lightgrey"), ("learnt", "C0")):
+            for when, colour, size in (("initial", "lightgrey", 9), ("learnt", "C0", 1)):
                 memory, period = arrays[f"{when}/{layer}"].reshape(2, -1)
-                panel.scatter(period, memory, s=2, color=colour, label=when)
+                frequency = np.maximum(2 * np.pi / period, 1e-4)
+                panel.scatter(frequency, 1 / memory, s=size, color=colour, label=when)
             title = layer.removeprefix("net.").replace("convolutions.", "axis ")
             panel.set_title(title, fontsize="small")
-            panel.set(xscale="log", yscale="log", xlabel="period in grid steps")
-    axes[0][0].set_ylabel("memory length 1/damping in grid steps")
+            panel.set(xscale="log", yscale="log", xlabel="|frequency| step (at least 1e-4)")
+    axes[0][0].set_ylabel("damping step")
     axes[0][-1].legend(fontsize="small")
-    figure.suptitle(f"{task.name}: modes of SS-NO")
+    figure.suptitle(f"{task.name}: modes of SS-NO, step = one of the training grid")
     return figure

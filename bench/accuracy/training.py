@@ -125,20 +125,29 @@ def _epoch(operator, task, fields, settings, optimiser, schedule, bar) -> list[f
     return losses
 
 
-def _save(path: Path, key: str, progress: Progress, *parts) -> None:
+def tensors(net: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers alone; the state_dict of neuraloperator's models holds functions."""
+    return dict(net.named_parameters()) | dict(net.named_buffers())
+
+
+def _save(path: Path, key: str, progress: Progress, operator: nn.Module, *others) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"key": key, "progress": vars(progress), "parts": [p.state_dict() for p in parts]}
+    content = {"key": key, "progress": vars(progress), "tensors": tensors(operator)}
+    content["others"] = [other.state_dict() for other in others]
     partial = path.with_suffix(".partial")
     torch.save(content, partial)
     os.replace(partial, path)
 
 
-def _restore(path: Path | None, key: str, *parts) -> Progress:
+@torch.no_grad()
+def _restore(path: Path | None, key: str, operator: nn.Module, *others) -> Progress:
     if path is None or not path.exists():
         return Progress()
     content = torch.load(path, weights_only=True)
     if content["key"] != key:
         return Progress()
-    for part, state in zip(parts, content["parts"], strict=True):
-        part.load_state_dict(state)
+    for name, tensor in tensors(operator).items():
+        tensor.copy_(content["tensors"][name])
+    for other, state in zip(others, content["others"], strict=True):
+        other.load_state_dict(state)
     return Progress(**content["progress"])
