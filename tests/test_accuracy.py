@@ -33,9 +33,10 @@ def test_smoke_profile_learns_and_reports(tmp_path, capsys):
     assert [row["model"] for row in written["rows"]] == list(SMOKE.models)
     for row in written["rows"]:
         assert row["losses"][-1] < FALLS * row["losses"][0], row
-        assert row["errors"]["16"] < 0.5 and row["errors"]["32"] < 1, row
-        assert set(row["resampled"]) == {"32"} and row["seed"] == 0 and row["seconds"] > 0
-        assert row["steps"] == row["epochs"] * 48 // 12
+        assert row["errors"]["16"] < 0.5 and row["resampled"]["32"] < 0.5, row
+        assert row["model"] != "ssno" or row["errors"]["32"] < 0.5, row
+        assert row["seed"] == 0 and row["seconds"] > 0
+        assert row["steps"] == row["epochs"] * 48 // 16
     assert "| ssno" in (tmp_path / "smoke" / "report.md").read_text()
     for figure in ("prediction-darcy", "modes-darcy", "resolution"):
         picture = (tmp_path / "smoke" / f"{figure}.png").read_bytes()
@@ -112,6 +113,7 @@ def test_models_see_the_past_and_not_the_future(name):
     x = fields.train.inputs[:, :4].double()
     out = operator(x)
     assert out.shape == x.shape
+    assert torch.allclose(operator(x, last=True), out[:, -1:], rtol=1e-10)
     changed = x.clone()
     changed[:, 2] += 1
     differs = [bool((a != b).any()) for a, b in zip(out[0], operator(changed)[0], strict=True)]
@@ -123,9 +125,9 @@ class Shift(torch.nn.Module):
 
     statistics = torch.zeros(4)
 
-    def forward(self, frames, scale=1.0):
-        assert scale == 16 / frames.shape[-1]
-        return frames.roll(frames.shape[-1] // 32, dims=-1)
+    def forward(self, frames, scale=1.0, last=False):
+        assert scale == 16 / frames.shape[-1] and last
+        return frames[:, -1:].roll(frames.shape[-1] // 32, dims=-1)
 
 
 @pytest.mark.parametrize("given", [1, 3])

@@ -26,7 +26,7 @@ def rollout(operator: Operator, task: Task, inputs: Tensor) -> Tensor:
     frames = list(inputs[:, : task.given].unbind(1))
     for _ in range(inputs.shape[1] - task.given + 1):
         seen = torch.stack(frames[-task.history :], dim=1)
-        frames.append(operator(seen, scale)[:, -1])
+        frames.append(operator(seen, scale, last=True)[:, 0])
     return torch.stack(frames[task.given :], dim=1)
 
 

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""The models of a run, each (B, K, C, *grid), scale -> (B, K, C, *grid), the frame after each."""
+"""The models of a run, all called alike: net(frames, scale, last).
+
+frames (B, K, C, *grid) -> (B, K, 1, *grid), what follows each, or with `last` (B, 1, 1, *grid),
+what follows the last; `scale` is the step of the grid over that of the training grid.
+"""
 
 from __future__ import annotations
 
@@ -74,9 +78,10 @@ class Frames(nn.Module):
         super().__init__()
         self.net, self.task = net, task
 
-    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+    def forward(self, x: Tensor, scale: float = 1.0, last: bool = False) -> Tensor:
         place = places(self.task, x.shape[3:]).to(x).expand(*x.shape[:2], -1, *x.shape[3:])
-        return self.net(torch.cat([x, place], dim=2), scale)
+        out = self.net(torch.cat([x, place], dim=2), scale)
+        return out[:, -1:] if last else out
 
 
 class Stacked(nn.Module):
@@ -86,12 +91,12 @@ class Stacked(nn.Module):
         super().__init__()
         self.net, self.task = net, task
 
-    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
-        steps = torch.arange(x.shape[1], device=x.device)
+    def forward(self, x: Tensor, scale: float = 1.0, last: bool = False) -> Tensor:
+        steps = torch.arange(x.shape[1] - 1 if last else 0, x.shape[1], device=x.device)
         lags = torch.arange(self.task.history, device=x.device)
         frames = x[:, (steps[:, None] - lags).clamp(min=0)].flatten(2, 3).flatten(0, 1)
         place = places(self.task, x.shape[3:]).to(x).expand(len(frames), -1, *x.shape[3:])
-        return self.net(torch.cat([frames, place], dim=1)).unflatten(0, x.shape[:2])
+        return self.net(torch.cat([frames, place], dim=1)).unflatten(0, (len(x), len(steps)))
 
 
 def _ssno(task: Task, **options) -> nn.Module:

@@ -27,14 +27,19 @@ class Operator(nn.Module):
         self.net, self.task = net, task
         self.register_buffer("statistics", torch.tensor(statistics))
 
-    def forward(self, frames: Tensor, scale: float = 1.0, noise: float = 0.0) -> Tensor:
-        """(B, K, 1, *grid) -> the same: after each frame the next, or the field asked for."""
+    def forward(
+        self, frames: Tensor, scale: float = 1.0, last: bool = False, noise: float = 0.0
+    ) -> Tensor:
+        """(B, K, 1, *grid) -> the same: after each frame the next, or the field asked for.
+
+        With `last`, only what follows the last frame.
+        """
         mean, std, mean_out, std_out = self.statistics
         x = (frames - mean) / std
         if noise:
             x = x + noise * torch.randn_like(x)
-        y = self.net(x, scale) * std_out + mean_out
-        return x * std + mean + y if self.task.rolls else y
+        y = self.net(x, scale, last) * std_out + mean_out
+        return x[:, -y.shape[1] :] * std + mean + y if self.task.rolls else y
 
 
 def relative_error(predicted: Tensor, truth: Tensor) -> Tensor:
