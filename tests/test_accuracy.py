@@ -7,7 +7,9 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
@@ -149,7 +151,6 @@ def test_resampling_keeps_what_both_grids_resolve():
 
 def test_initial_conditions_do_not_depend_on_how_many_there_are_or_how_fine():
     for equation in solvers.EQUATIONS.values():
-        import numpy as np
 
         def start(equation=equation, sample=5, **changes):
             random = np.random.default_rng([solvers.SEED, 0, sample])
@@ -187,3 +188,41 @@ def test_committed_data_is_split_without_overlap():
     assert len(both.unique(dim=0)) == 64
     with pytest.raises(ValueError, match="60 \\+ 16 samples; bench/data holds 64"):
         data.load(DARCY, Settings(60, 16, 1, 1), committed_only=True)
+
+
+def derivative(u, extent: float, axis: int, order: int = 1):
+    """By the Fourier series of a periodic field."""
+    k = 2 * np.pi * np.fft.fftfreq(u.shape[axis], extent / u.shape[axis])
+    shape = [-1 if i == axis % u.ndim else 1 for i in range(u.ndim)]
+    return np.fft.ifft((1j * k.reshape(shape)) ** order * np.fft.fft(u, axis=axis), axis=axis).real
+
+
+def rate_of_change(name: str, u, extent: float):
+    """u_t of an equation as its docstring in `solvers` states it, u on one grid."""
+    d = partial(derivative, extent=extent)
+    if name == "burgers":
+        return -d(u**2 / 2, axis=0) + 0.01 / np.pi * d(u, axis=0, order=2)
+    if name == "torus":
+        k = 2 * np.pi * np.fft.fftfreq(len(u), extent / len(u))
+        square = k[:, None] ** 2 + k**2
+        square[0, 0] = 1
+        stream = np.fft.ifft2(np.fft.fft2(u) / square).real  # -laplacian stream = w
+        v = d(stream, axis=1), -d(stream, axis=0)
+        assert np.allclose(d(v[1], axis=0) - d(v[0], axis=1), u, atol=1e-8)
+        x = np.arange(len(u)) / len(u)
+        angle = 2 * np.pi * (x[:, None] + x)
+        diffused = 1e-5 * (d(u, axis=0, order=2) + d(u, axis=1, order=2))
+        carried = v[0] * d(u, axis=0) + v[1] * d(u, axis=1)
+        return diffused - carried + 0.1 * (np.sin(angle) + np.cos(angle))
+    viscosity = float(name.split("-")[1])
+    return -u * d(u, axis=0) - d(u, axis=0, order=2) - viscosity * d(u, axis=0, order=4)
+
+
+@pytest.mark.parametrize("name", ["ks-0.075", "ks-0.125", "burgers", "torus"])
+def test_solvers_begin_as_their_equations_say(name):
+    pytest.importorskip("exponax", reason="bench/accuracy/requirements.txt is not installed")
+    equation = replace(solvers.EQUATIONS[name], keep=1, frames=2, interval=2e-3, substeps=1)
+    initial, later = solvers.solve(equation, "test", 1)[0].astype(np.float64)
+    found = (later - initial) / equation.dt
+    wanted = rate_of_change(name, (initial + later) / 2, equation.extent)
+    assert np.linalg.norm(found - wanted) < 2e-2 * np.linalg.norm(wanted)
