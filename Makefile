@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# make test | make bench [PROFILE=full] | make lint | make clean
+# make test | make bench [PROFILE=full] | make accuracy [PROFILE=paper] | make lint | make clean
 #
 # Each makes the environment $(VENV) with pinned versions and builds the kernels when need be.
 # PYTHON=python3 VENV= uses the interpreter that is there and installs nothing: the kernels are
@@ -7,7 +7,6 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-PROFILE ?= quick
 
 export PYTHONPATH := $(CURDIR)
 
@@ -19,20 +18,26 @@ run := $(VENV)/bin/python
 clang_format := $(VENV)/bin/clang-format
 installed := $(VENV)/.requirements
 built := $(VENV)/.kernels
+peers := $(VENV)/.accuracy
 endif
 
 requirements := $(wildcard tests/requirements.txt bench/requirements.txt)
 cpp_files := $(shell find csrc -name '*.cpp' -o -name '*.h')
 
-.PHONY: test bench lint clean
+.PHONY: test bench accuracy lint clean
 .DELETE_ON_ERROR:
 
 # two processes at once where pytest-xdist is there
 test: $(built)
 	$(run) -m pytest $$($(run) -c "import xdist" 2>/dev/null && echo --numprocesses=2 --dist=loadgroup) $(TESTS)
 
+bench: PROFILE ?= quick
 bench: $(built)
 	$(run) -m bench --profile $(PROFILE)
+
+accuracy: PROFILE ?= short
+accuracy: $(built) $(peers)
+	$(run) -m bench.accuracy --profile $(PROFILE)
 
 lint: $(installed)
 	$(run) -m ruff check .
@@ -47,6 +52,10 @@ $(VENV)/.requirements: $(requirements)
 	$(run) -m pip install --quiet --disable-pip-version-check $(addprefix -r ,$(requirements))
 	$(run) -c "import triton" 2>/dev/null || \
 		$(run) -m pip install --quiet --disable-pip-version-check triton==3.6.0
+	touch $@
+
+$(VENV)/.accuracy: bench/accuracy/requirements.txt $(installed)
+	$(run) -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	touch $@
 
 $(VENV)/.kernels: $(installed) $(cpp_files) setup.py pyproject.toml ssno_kernels/extension.py
