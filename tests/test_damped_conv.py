@@ -201,6 +201,18 @@ def test_nothing_damped_and_nothing_kept(backend):
 
 
 @each_backend
+def test_infinite_damping_leaves_lag_0(backend):
+    inputs = inputs_on(backend, grid=(21,), extras="D", step="none")
+    inputs["damping"][1] = float("inf")
+    expected, cotangents = harness.truth(SPEC, inputs)
+    results = harness.run(SPEC, inputs, backend, cotangents)
+    harness.assert_close(results, expected, TINY)
+    weight = inputs["D"][1] + 4 * inputs["coeff"][1].real.sum()  # of two sweeps
+    assert_same(results["out0"][:, 1], weight * inputs["u"][:, 1])
+    assert not results["v_damping"][1].any()
+
+
+@each_backend
 @pytest.mark.parametrize("boundary", ["zero", "periodic"])
 def test_nan_stays_where_it_belongs(backend, boundary):
     """In a mode: its channel, all of it; in u: its line."""

@@ -30,7 +30,8 @@ def convolve(
     """The same from and to canonical arguments (see `arguments.Canonical`)."""
     lines = u.to(state_dtype(u.dtype)).movedim((1, dim), (0, -1))
     x = lines.flatten(1, -2)  # (H, lines, L)
-    rate = torch.complex(rate[..., 0], rate[..., 1])
+    # e^-1000 is 0 as e^-inf is, whose product with lag 0 would be NaN
+    rate = torch.complex(rate[..., 0].clamp_min(-1000), rate[..., 1])
     coeff = torch.complex(coeff[..., 0], coeff[..., 1])
     y = torch.zeros_like(x[..., :1]) if D is None else D[:, None, None] * x
     states = []
