@@ -15,11 +15,10 @@ the second and any higher order, go through the composite.
 
 from __future__ import annotations
 
-import importlib
-
 import torch
 from torch import Tensor
 
+from ..kernels import define, kernel, through_composite
 from . import composite
 from .arguments import ACTIVATIONS, TENSORS, Arguments, canonical, empty_output, output_grid
 
@@ -31,7 +30,6 @@ _SCHEMAS = {
     "fwd": f"({_INPUTS}) -> Tensor",
     "bwd": f"(Tensor v_out, {_INPUTS}, bool[] needs) -> (Tensor, Tensor)",
 }
-_library = torch.library.Library("ssno_kernels", "FRAGMENT")
 
 
 def alias_free_activation(backend: str, *arguments) -> Tensor:
@@ -47,7 +45,7 @@ class AliasFreeActivation(torch.autograd.Function):
     def forward(options, x, up_filter, down_filter, bias):
         backend, up, down, padding, activation, slope, gain = options
         tensors = (x, up_filter, down_filter, bias)
-        return _operator("fwd", backend)(
+        return kernel("alias_free_activation", "fwd", backend)(
             *tensors, up, down, list(padding), ACTIVATIONS.index(activation), slope, gain
         )
 
@@ -77,7 +75,7 @@ class AliasFreeActivationBackward(torch.autograd.Function):
         tensors = (x, up_filter, down_filter, bias)
         v_x, v_bias, v_up_filter, v_down_filter = (x.new_empty(0) for _ in range(4))
         if needs[0] or needs[3]:
-            v_x, v_bias = _operator("bwd", backend)(
+            v_x, v_bias = kernel("alias_free_activation", "bwd", backend)(
                 *(v_out, *tensors, up, down, list(padding), ACTIVATIONS.index(activation)),
                 *(slope, gain, [needs[0], needs[3]]),
             )
@@ -96,38 +94,12 @@ class AliasFreeActivationBackward(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *w):
         """The vector-Jacobian product, in the directions w, of that of the composite."""
-        given = ctx.saved_tensors  # v_out, x, up_filter, down_filter, bias
-        present = [i for i, t in enumerate(given) if t is not None]
+        v, tensors = ctx.saved_tensors[:1], ctx.saved_tensors[1:]
 
-        def cotangents(*values):
-            full = [None] * len(given)
-            for i, value in zip(present, values, strict=True):
-                full[i] = value
-            v_out, *tensors = full
+        def run(*inputs):
+            return composite.activate(*inputs, *ctx.options[1:])
 
-            def primal(*wanted):
-                chosen = iter(wanted)
-                inputs = [
-                    next(chosen) if need else t for t, need in zip(tensors, ctx.needs, strict=True)
-                ]
-                return composite.activate(*inputs, *ctx.options[1:])
-
-            wanted = [t for t, need in zip(tensors, ctx.needs, strict=True) if need]
-            _, pull = torch.func.vjp(primal, *wanted)
-            return pull(v_out)
-
-        v, pull = torch.func.vjp(cotangents, *(given[i] for i in present))
-        w = [x for x, need in zip(w, ctx.needs, strict=True) if need]
-        w = tuple(torch.zeros_like(x) if y is None else y for x, y in zip(v, w, strict=True))
-        second = [None] * len(given)
-        for i, value in zip(present, pull(w), strict=True):
-            second[i] = value
-        return None, *second
-
-
-def _operator(direction: str, backend: str):
-    name = f"alias_free_activation_{direction}_{backend}"
-    return getattr(torch.ops.ssno_kernels, name).default
+        return None, *through_composite(run, v, tensors, ctx.needs, w)
 
 
 def _fake_fwd(x, up_filter, down_filter, bias, up, down, padding, activation, slope, gain):
@@ -140,18 +112,4 @@ def _fake_bwd(v_out, x, up_filter, down_filter, bias, *options):
     return v_x, torch.empty_like(bias) if need_bias else x.new_empty(0)
 
 
-def _triton(direction: str):
-    def kernel(*arguments):
-        module = importlib.import_module(".kernel_triton", __package__)
-        return getattr(module, f"alias_free_activation_{direction}_triton")(*arguments)
-
-    return kernel
-
-
-for _direction, _fake in (("fwd", _fake_fwd), ("bwd", _fake_bwd)):
-    for _backend in ("cpu", "triton"):
-        _name = f"alias_free_activation_{_direction}_{_backend}"
-        _library.define(_name + _SCHEMAS[_direction])
-        torch.library.register_fake(f"ssno_kernels::{_name}", _fake, lib=_library)
-    _library.impl(_name, _triton(_direction), "CompositeExplicitAutograd")  # the last: triton
-# alias_free_activation_*_cpu are implemented in csrc/alias_free_activation/op_cpu.cpp
+define("alias_free_activation", __package__, _SCHEMAS, {"fwd": _fake_fwd, "bwd": _fake_bwd})

@@ -18,12 +18,12 @@ of the second and any higher order go through the composite.
 
 from __future__ import annotations
 
-import importlib
 import math
 
 import torch
 from torch import Tensor
 
+from ..kernels import define, kernel, like_or_empty, through_composite
 from ..selective_scan.function import checkpoint_interval
 from . import composite
 from .arguments import Arguments, canonical
@@ -39,7 +39,6 @@ _SCHEMAS = {
     "bwd": f"(Tensor v_out, Tensor checkpoints, {_INPUTS}, int interval, bool[] needs) -> "
     f"({', '.join(['Tensor'] * 8)})",
 }
-_library = torch.library.Library("ssno_kernels", "FRAGMENT")
 
 
 def as_numbers(traversals: tuple[Traversal, ...]) -> list[int]:
@@ -65,7 +64,7 @@ class CrossSelectiveScan(torch.autograd.Function):
     def forward(options, x, delta, A, B, C, D, delta_bias, delta_weight):
         backend, delta_softplus, traversals, stack, interval, save = options
         tensors = (x, delta, A, B, C, D, delta_bias, delta_weight)
-        return _operator("fwd", backend)(
+        return kernel("cross_selective_scan", "fwd", backend)(
             *tensors, delta_softplus, as_numbers(traversals), stack, interval if save else 0
         )
 
@@ -83,7 +82,7 @@ class CrossSelectiveScan(torch.autograd.Function):
         if v_out is None:
             return (None,) * 9
         if not ctx.saved:
-            _, checkpoints = _operator("fwd", ctx.backend)(
+            _, checkpoints = kernel("cross_selective_scan", "fwd", ctx.backend)(
                 *(t if t is None else t.detach() for t in tensors),
                 *(delta_softplus, as_numbers(traversals), stack, interval),
             )
@@ -101,7 +100,7 @@ class CrossSelectiveScanBackward(torch.autograd.Function):
     def forward(options, checkpoints, v_out, x, delta, A, B, C, D, delta_bias, delta_weight):
         backend, delta_softplus, traversals, stack, interval, needs = options
         tensors = (x, delta, A, B, C, D, delta_bias, delta_weight)
-        return _operator("bwd", backend)(
+        return kernel("cross_selective_scan", "bwd", backend)(
             *(v_out, checkpoints, *tensors, delta_softplus),
             *(as_numbers(traversals), stack, interval, needs),
         )
@@ -115,37 +114,12 @@ class CrossSelectiveScanBackward(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *w):
         """The vector-Jacobian product, in the directions w, of that of the composite."""
-        given = ctx.saved_tensors  # v_out, x, ..., delta_weight
-        present = [i for i, t in enumerate(given) if t is not None]
+        v, tensors = ctx.saved_tensors[:1], ctx.saved_tensors[1:]
 
-        def cotangents(*values):
-            full = [None] * len(given)
-            for i, value in zip(present, values, strict=True):
-                full[i] = value
-            v_out, *tensors = full
+        def run(*inputs):
+            return composite.scan(*inputs, *ctx.options)
 
-            def primal(*wanted):
-                chosen = iter(wanted)
-                inputs = [
-                    next(chosen) if need else t for t, need in zip(tensors, ctx.needs, strict=True)
-                ]
-                return composite.scan(*inputs, *ctx.options)
-
-            wanted = [t for t, need in zip(tensors, ctx.needs, strict=True) if need]
-            _, pull = torch.func.vjp(primal, *wanted)
-            return pull(v_out)
-
-        v, pull = torch.func.vjp(cotangents, *(given[i] for i in present))
-        w = [x for x, need in zip(w, ctx.needs, strict=True) if need]
-        w = tuple(torch.zeros_like(x) if y is None else y for x, y in zip(v, w, strict=True))
-        second = [None] * len(given)
-        for i, value in zip(present, pull(w), strict=True):
-            second[i] = value
-        return None, None, *second
-
-
-def _operator(direction: str, backend: str):
-    return getattr(torch.ops.ssno_kernels, f"cross_selective_scan_{direction}_{backend}").default
+        return None, None, *through_composite(run, v, tensors, ctx.needs, w)
 
 
 def _fake_fwd(
@@ -159,29 +133,7 @@ def _fake_fwd(
 
 
 def _fake_bwd(v_out, checkpoints, *inputs):
-    tensors, needs = inputs[:8], inputs[12]
-    return tuple(
-        torch.empty_like(t) if need and t is not None else v_out.new_empty(0)
-        for t, need in zip(tensors, needs, strict=True)
-    )
+    return like_or_empty(inputs[:8], inputs[12])
 
 
-def _triton(direction: str):
-    def kernel(*arguments):
-        module = importlib.import_module(".kernel_triton", __package__)
-        return getattr(module, f"cross_selective_scan_{direction}_triton")(*arguments)
-
-    return kernel
-
-
-for _direction, _fake in (("fwd", _fake_fwd), ("bwd", _fake_bwd)):
-    for _backend in ("cpu", "triton"):
-        _name = f"cross_selective_scan_{_direction}_{_backend}"
-        _library.define(_name + _SCHEMAS[_direction])
-        torch.library.register_fake(f"ssno_kernels::{_name}", _fake, lib=_library)
-    _library.impl(
-        f"cross_selective_scan_{_direction}_triton",
-        _triton(_direction),
-        "CompositeExplicitAutograd",
-    )
-# cross_selective_scan_*_cpu are implemented in csrc
+define("cross_selective_scan", __package__, _SCHEMAS, {"fwd": _fake_fwd, "bwd": _fake_bwd})

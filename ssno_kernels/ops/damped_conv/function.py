@@ -16,11 +16,10 @@ the arguments is saved. Derivatives of the second and any higher order go throug
 
 from __future__ import annotations
 
-import importlib
-
 import torch
 from torch import Tensor
 
+from ..kernels import define, kernel, like_or_empty, through_composite
 from . import composite
 from .arguments import Arguments, canonical, final_state_of
 
@@ -33,7 +32,6 @@ _SCHEMAS = {
     "bwd": f"(Tensor v_out, Tensor? v_final_state, {_INPUTS}, bool[] needs) "
     "-> (Tensor, Tensor, Tensor, Tensor, Tensor)",
 }
-_library = torch.library.Library("ssno_kernels", "FRAGMENT")
 
 
 def damped_conv(
@@ -54,7 +52,7 @@ class DampedConv(torch.autograd.Function):
     @staticmethod
     def forward(options, u, rate, coeff, D, initial_state):
         backend, *options = options
-        return _operator("fwd", backend)(u, rate, coeff, D, initial_state, *options)
+        return kernel("damped_conv", "fwd", backend)(u, rate, coeff, D, initial_state, *options)
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -83,7 +81,9 @@ class DampedConvBackward(torch.autograd.Function):
     @staticmethod
     def forward(options, v_out, v_state, u, rate, coeff, D, initial_state):
         backend, *options = options
-        return _operator("bwd", backend)(v_out, v_state, u, rate, coeff, D, initial_state, *options)
+        return kernel("damped_conv", "bwd", backend)(
+            v_out, v_state, u, rate, coeff, D, initial_state, *options
+        )
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -94,37 +94,12 @@ class DampedConvBackward(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *w):
         """The vector-Jacobian product, in the directions w, of that of the composite."""
-        given = ctx.saved_tensors  # v_out, v_final_state, u, ..., initial_state
-        present = [i for i, t in enumerate(given) if t is not None]
+        v, tensors = ctx.saved_tensors[:2], ctx.saved_tensors[2:]
 
-        def cotangents(*values):
-            full = [None] * len(given)
-            for i, value in zip(present, values, strict=True):
-                full[i] = value
-            v_out, v_state, *tensors = full
+        def run(*inputs):
+            return composite.convolve(*inputs, *ctx.options)
 
-            def primal(*wanted):
-                chosen = iter(wanted)
-                inputs = [
-                    next(chosen) if need else t for t, need in zip(tensors, ctx.needs, strict=True)
-                ]
-                return composite.convolve(*inputs, *ctx.options)
-
-            wanted = [t for t, need in zip(tensors, ctx.needs, strict=True) if need]
-            (_, state), pull = torch.func.vjp(primal, *wanted)
-            return pull((v_out, torch.zeros_like(state) if v_state is None else v_state))
-
-        v, pull = torch.func.vjp(cotangents, *(given[i] for i in present))
-        w = [x for x, need in zip(w, ctx.needs, strict=True) if need]
-        w = tuple(torch.zeros_like(x) if y is None else y for x, y in zip(v, w, strict=True))
-        second = [None] * len(given)
-        for i, value in zip(present, pull(w), strict=True):
-            second[i] = value
-        return None, *second
-
-
-def _operator(direction: str, backend: str):
-    return getattr(torch.ops.ssno_kernels, f"damped_conv_{direction}_{backend}").default
+        return None, *through_composite(run, v, tensors, ctx.needs, w)
 
 
 def _fake_fwd(u, rate, coeff, D, initial_state, direction, periodic, dim, want_state):
@@ -135,27 +110,7 @@ def _fake_fwd(u, rate, coeff, D, initial_state, direction, periodic, dim, want_s
 
 
 def _fake_bwd(v_out, v_final_state, *inputs):
-    tensors, needs = inputs[:5], inputs[8]
-    return tuple(
-        torch.empty_like(t) if need and t is not None else tensors[0].new_empty(0)
-        for t, need in zip(tensors, needs, strict=True)
-    )
+    return like_or_empty(inputs[:5], inputs[8])
 
 
-def _triton(direction: str):
-    def kernel(*arguments):
-        module = importlib.import_module(".kernel_triton", __package__)
-        return getattr(module, f"damped_conv_{direction}_triton")(*arguments)
-
-    return kernel
-
-
-for _direction, _fake in (("fwd", _fake_fwd), ("bwd", _fake_bwd)):
-    for _backend in ("cpu", "triton"):
-        _name = f"damped_conv_{_direction}_{_backend}"
-        _library.define(_name + _SCHEMAS[_direction])
-        torch.library.register_fake(f"ssno_kernels::{_name}", _fake, lib=_library)
-    _library.impl(
-        f"damped_conv_{_direction}_triton", _triton(_direction), "CompositeExplicitAutograd"
-    )
-# damped_conv_*_cpu are implemented in csrc/damped_conv/op_cpu.cpp
+define("damped_conv", __package__, _SCHEMAS, {"fwd": _fake_fwd, "bwd": _fake_bwd})

@@ -16,11 +16,10 @@ higher order go through the composite.
 
 from __future__ import annotations
 
-import importlib
-
 import torch
 from torch import Tensor
 
+from ..kernels import define, kernel, like_or_empty, through_composite
 from . import composite
 from .arguments import Arguments, canonical
 
@@ -34,7 +33,6 @@ _SCHEMAS = {
     "bwd": "(Tensor v_out, Tensor? v_final_state, Tensor checkpoints, "
     f"{_INPUTS}, int interval, bool[] needs) -> ({', '.join(['Tensor'] * 10)})",
 }
-_library = torch.library.Library("ssno_kernels", "FRAGMENT")
 
 
 def checkpoint_interval(states: int) -> int:
@@ -66,7 +64,7 @@ class SelectiveScan(torch.autograd.Function):
     def forward(options, u, delta, A, B, C, D, z, delta_bias, delta_weight, initial_state):
         backend, delta_softplus, reverse, want_state, interval, save = options
         tensors = (u, delta, A, B, C, D, z, delta_bias, delta_weight, initial_state)
-        return _operator("fwd", backend)(
+        return kernel("selective_scan", "fwd", backend)(
             *tensors, delta_softplus, reverse, want_state, interval if save else 0
         )
 
@@ -84,7 +82,7 @@ class SelectiveScan(torch.autograd.Function):
         if v_out is None and v_final_state is None:
             return (None,) * 11
         if not ctx.saved:
-            _, _, checkpoints = _operator("fwd", ctx.backend)(
+            _, _, checkpoints = kernel("selective_scan", "fwd", ctx.backend)(
                 *(t if t is None else t.detach() for t in tensors), *options, False, ctx.interval
             )
         if v_out is None:
@@ -106,7 +104,7 @@ class SelectiveScanBackward(torch.autograd.Function):
     ):
         backend, delta_softplus, reverse, interval, needs = options
         tensors = (u, delta, A, B, C, D, z, bias, weight, initial_state)
-        return _operator("bwd", backend)(
+        return kernel("selective_scan", "bwd", backend)(
             v_out, v_state, checkpoints, *tensors, delta_softplus, reverse, interval, needs
         )
 
@@ -119,41 +117,12 @@ class SelectiveScanBackward(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *w):
         """The vector-Jacobian product, in the directions w, of that of the composite."""
-        given = ctx.saved_tensors  # v_out, v_final_state, u, ..., initial_state
-        present = [i for i, t in enumerate(given) if t is not None]
+        v, tensors = ctx.saved_tensors[:2], ctx.saved_tensors[2:]
 
-        def cotangents(*values):
-            full = [None] * len(given)
-            for i, value in zip(present, values, strict=True):
-                full[i] = value
-            v_out, v_state, *tensors = full
+        def run(*inputs):
+            return composite.scan(*inputs, ctx.delta_softplus, ctx.reverse)
 
-            def primal(*wanted):
-                chosen = iter(wanted)
-                inputs = [
-                    next(chosen) if need else t for t, need in zip(tensors, ctx.needs, strict=True)
-                ]
-                return composite.scan(*inputs, ctx.delta_softplus, ctx.reverse)
-
-            wanted = [t for t, need in zip(tensors, ctx.needs, strict=True) if need]
-            (_, state), pull = torch.func.vjp(primal, *wanted)
-            return pull((v_out, torch.zeros_like(state) if v_state is None else v_state))
-
-        v, pull = torch.func.vjp(cotangents, *(given[i] for i in present))
-        w = [x for x, need in zip(w, ctx.needs, strict=True) if need]
-        w = tuple(torch.zeros_like(x) if y is None else y for x, y in zip(v, w, strict=True))
-        second = [None] * len(given)
-        for i, value in zip(present, pull(w), strict=True):
-            second[i] = value
-        return None, None, *second
-
-
-def _operator(direction: str, backend: str):
-    return getattr(torch.ops.ssno_kernels, f"selective_scan_{direction}_{backend}").default
-
-
-def _like_or_empty(wanted: bool, t: Tensor | None, u: Tensor) -> Tensor:
-    return torch.empty_like(t) if wanted and t is not None else u.new_empty(0)
+        return None, None, *through_composite(run, v, tensors, ctx.needs, w)
 
 
 def _fake_fwd(
@@ -167,24 +136,7 @@ def _fake_fwd(
 
 
 def _fake_bwd(v_out, v_final_state, checkpoints, *inputs):
-    tensors, needs = inputs[:10], inputs[13]
-    return tuple(_like_or_empty(n, t, tensors[0]) for n, t in zip(needs, tensors, strict=True))
+    return like_or_empty(inputs[:10], inputs[13])
 
 
-def _triton(direction: str):
-    def kernel(*arguments):
-        module = importlib.import_module(".kernel_triton", __package__)
-        return getattr(module, f"selective_scan_{direction}_triton")(*arguments)
-
-    return kernel
-
-
-for _direction, _fake in (("fwd", _fake_fwd), ("bwd", _fake_bwd)):
-    for _backend in ("cpu", "triton"):
-        _name = f"selective_scan_{_direction}_{_backend}"
-        _library.define(_name + _SCHEMAS[_direction])
-        torch.library.register_fake(f"ssno_kernels::{_name}", _fake, lib=_library)
-    _library.impl(
-        f"selective_scan_{_direction}_triton", _triton(_direction), "CompositeExplicitAutograd"
-    )
-# selective_scan_*_cpu are implemented in csrc/selective_scan/op_cpu.cpp
+define("selective_scan", __package__, _SCHEMAS, {"fwd": _fake_fwd, "bwd": _fake_bwd})
