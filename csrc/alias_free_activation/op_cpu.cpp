@@ -2,40 +2,20 @@
 // alias_free_activation_fwd_cpu and alias_free_activation_bwd_cpu: allocation, and what the kernels
 // are told. Shapes and dtypes were checked in Python (ops/alias_free_activation/arguments.py).
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
 
 #include <algorithm>
 #include <numeric>
-#include <optional>
 #include <tuple>
 #include <vector>
 
 #include "alias_free_activation/params.h"
+#include "cpu_operator.h"
 #include "ssno/isa.h"
 
 namespace {
 
+using namespace ssno;
 using namespace ssno::alias_free_activation;
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-using MaybeTensor = std::optional<Tensor>;
-
-Dtype dtype_of(const Tensor& t) {
-    switch (t.scalar_type()) {
-        case ScalarType::Double:
-            return Dtype::f64;
-        case ScalarType::Float:
-            return Dtype::f32;
-        case ScalarType::BFloat16:
-            return Dtype::bf16;
-        case ScalarType::Half:
-            return Dtype::f16;
-        default:
-            STD_TORCH_CHECK(false, "x has a dtype that alias_free_activation does not serve");
-    }
-    return Dtype::f32;
-}
 
 Field field(const Tensor& t) {
     Field f{t.data_ptr(), t.stride(0), t.stride(1), {}};
@@ -43,12 +23,6 @@ Field field(const Tensor& t) {
     return f;
 }
 Vector vector(const Tensor& t) { return {t.data_ptr(), t.size(0), t.stride(0)}; }
-
-void run_parallel(int64_t count, const void* context, void (*body)(const void*, int64_t)) {
-    torch::stable::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) body(context, i);
-    });
-}
 
 void dispatch(const Params& p, bool forward) {
 #if defined(__x86_64__)

@@ -6,9 +6,10 @@
 
 #include <cstdint>
 
+#include "ssno/dtypes.h"
+
 namespace ssno::alias_free_activation {
 
-enum class Dtype { f64, f32, bf16, f16 };
 enum class Act { leaky_relu, silu, gelu, tanh };  // in the order of arguments.ACTIVATIONS
 
 constexpr int AXES = 3;

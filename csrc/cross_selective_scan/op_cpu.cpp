@@ -12,6 +12,7 @@
 
 namespace {
 
+using namespace ssno;
 using namespace ssno::selective_scan;
 
 struct Traversal {

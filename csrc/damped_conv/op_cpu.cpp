@@ -2,64 +2,18 @@
 // damped_conv_fwd_cpu and damped_conv_bwd_cpu: allocation, and what the kernels are told.
 // Shapes and dtypes were checked in Python (ops/damped_conv/arguments.py) before this is called.
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
 
-#include <optional>
 #include <tuple>
 #include <vector>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
+#include "cpu_operator.h"
 #include "damped_conv/params.h"
 #include "ssno/isa.h"
 
 namespace {
 
+using namespace ssno;
 using namespace ssno::damped_conv;
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-using MaybeTensor = std::optional<Tensor>;
-
-Dtype dtype_of(const Tensor& t) {
-    switch (t.scalar_type()) {
-        case ScalarType::Double:
-            return Dtype::f64;
-        case ScalarType::Float:
-            return Dtype::f32;
-        case ScalarType::BFloat16:
-            return Dtype::bf16;
-        case ScalarType::Half:
-            return Dtype::f16;
-        default:
-            STD_TORCH_CHECK(false, "u has a dtype that damped_conv does not serve");
-    }
-    return Dtype::f32;
-}
-
-int64_t element_size(Dtype dtype) { return dtype == Dtype::f64 ? 8 : dtype == Dtype::f32 ? 4 : 2; }
-
-Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes) {
-    return torch::stable::new_empty(like, sizes);
-}
-Tensor empty(const Tensor& like, const std::vector<int64_t>& sizes, ScalarType dtype) {
-    return torch::stable::new_empty(like, sizes, dtype);
-}
-
-// Ask for huge pages behind a large new tensor: first touching it page by page would cost as much
-// as the kernel. A hint; where it is refused nothing changes.
-Tensor advised(Tensor t) {
-#if defined(__linux__)
-    constexpr uintptr_t HUGE = uintptr_t(2) << 20;
-    const auto begin = reinterpret_cast<uintptr_t>(t.data_ptr());
-    const uintptr_t end = begin + static_cast<uintptr_t>(t.numel()) * element_size(dtype_of(t));
-    const uintptr_t first = (begin + HUGE - 1) / HUGE * HUGE, last = end / HUGE * HUGE;
-    if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
-#endif
-    return t;
-}
 
 // (B, H, *grid) swept along `dim`
 Array activation(const Tensor& t, int64_t dim) {
@@ -118,12 +72,6 @@ void write(const std::vector<double>& from, const Tensor& t) {
         std::copy(from.begin(), from.end(), static_cast<double*>(t.data_ptr()));
     else
         std::copy(from.begin(), from.end(), static_cast<float*>(t.data_ptr()));
-}
-
-void run_parallel(int64_t count, const void* context, void (*body)(const void*, int64_t)) {
-    torch::stable::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) body(context, i);
-    });
 }
 
 void dispatch(const Params& p, bool forward) {

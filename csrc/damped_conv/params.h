@@ -5,9 +5,9 @@
 
 #include <cstdint>
 
-namespace ssno::damped_conv {
+#include "ssno/dtypes.h"
 
-enum class Dtype { f64, f32, bf16, f16 };
+namespace ssno::damped_conv {
 
 constexpr int MAX_AXES = 24;
 

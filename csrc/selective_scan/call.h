@@ -1,47 +1,15 @@
 // SPDX-License-Identifier: MIT
 // What the operators that run the scan's kernels share on PyTorch's side: tensors as the kernels'
-// plain structs, threads, allocation, the choice of an instruction set.
+// plain structs, the choice of an instruction set.
 #pragma once
 
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-
 #include <numeric>
-#include <optional>
-#include <vector>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
+#include "cpu_operator.h"
 #include "selective_scan/params.h"
 #include "ssno/isa.h"
 
 namespace ssno::selective_scan {
-
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-using MaybeTensor = std::optional<Tensor>;
-
-inline Dtype dtype_of(const Tensor& t) {
-    switch (t.scalar_type()) {
-        case ScalarType::Double:
-            return Dtype::f64;
-        case ScalarType::Float:
-            return Dtype::f32;
-        case ScalarType::BFloat16:
-            return Dtype::bf16;
-        case ScalarType::Half:
-            return Dtype::f16;
-        default:
-            STD_TORCH_CHECK(false, "a dtype that the scan does not serve");
-    }
-    return Dtype::f32;
-}
-
-inline int64_t element_size(Dtype dtype) {
-    return dtype == Dtype::f64 ? 8 : dtype == Dtype::f32 ? 4 : 2;
-}
 
 inline States states(const Tensor& t, bool is_complex) {  // (D, N[, 2]) or (B, D, N[, 2])
     const int64_t d = t.dim() - (is_complex ? 3 : 2);
@@ -58,12 +26,6 @@ inline Vector vector(const MaybeTensor& t) {
 
 inline Weight weight(const MaybeTensor& t) {
     return t ? Weight{t->data_ptr(), t->stride(0), t->stride(1)} : Weight{};
-}
-
-inline void run_parallel(int64_t count, const void* context, void (*body)(const void*, int64_t)) {
-    torch::stable::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; ++i) body(context, i);
-    });
 }
 
 // Many channels on one B and C fill the widest vectors; from 5 to 8 of them fill half of those.
@@ -96,23 +58,6 @@ inline void take_checkpoints(Params& p, const Tensor& checkpoints, int64_t offse
     p.checkpoints =
         static_cast<char*>(checkpoints.data_ptr()) + offset * element_size(dtype_of(checkpoints));
     p.checkpoints_stride = checkpoints.stride(0);
-}
-
-// Ask for huge pages behind a large new tensor: first touching it page by page would cost as much
-// as a third of the sweep that fills it. A hint; where it is refused nothing changes.
-inline Tensor advised(Tensor t) {
-#if defined(__linux__)
-    constexpr uintptr_t HUGE = uintptr_t(2) << 20;
-    const auto begin = reinterpret_cast<uintptr_t>(t.data_ptr());
-    const uintptr_t end = begin + static_cast<uintptr_t>(t.numel()) * element_size(dtype_of(t));
-    const uintptr_t first = (begin + HUGE - 1) / HUGE * HUGE, last = end / HUGE * HUGE;
-    if (last > first) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
-#endif
-    return t;
-}
-
-inline Tensor empty(const Tensor& like, std::vector<int64_t> sizes) {
-    return torch::stable::new_empty(like, sizes);
 }
 
 }  // namespace ssno::selective_scan

@@ -9,6 +9,7 @@
 
 namespace {
 
+using namespace ssno;
 using namespace ssno::selective_scan;
 
 // A view of a tensor whose time axis `axis` runs in the order of the sweep

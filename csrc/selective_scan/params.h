@@ -5,9 +5,9 @@
 
 #include <cstdint>
 
-namespace ssno::selective_scan {
+#include "ssno/dtypes.h"
 
-enum class Dtype { f64, f32, bf16, f16 };
+namespace ssno::selective_scan {
 
 // Where the steps of a sweep lie: up to three nested counters, the innermost of `inner` steps. A
 // sequence is one counter; a traversal of a grid has one for each axis that it cannot merge.

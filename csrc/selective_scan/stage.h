@@ -243,10 +243,7 @@ struct Stage {
         a.p = static_cast<char*>(a.p) + bytes(offset);
         return a;
     }
-    int64_t bytes(int64_t elements) const {
-        const int64_t size = p.dtype == Dtype::f64 ? 8 : p.dtype == Dtype::f32 ? 4 : 2;
-        return elements * size;
-    }
+    int64_t bytes(int64_t elements) const { return elements * element_size(p.dtype); }
 };
 
 }  // namespace ssno::SSNO_ISA
