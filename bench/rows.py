@@ -29,7 +29,7 @@ class Profile:
 
     name: str
     row_seconds: float  # a row of which one call would take longer is left out
-    peer_seconds: float  # after this long, only our own kernels are timed
+    peer_seconds: float  # after this long with an operator, only our own kernels are timed
     timed_seconds: float  # rounds are added until a row has taken this long
     compiles: int  # rows for which peers may be compiled, half a minute each
 
@@ -43,7 +43,7 @@ PROFILES = {
     p.name: p
     for p in (
         Profile("smoke", row_seconds=5, peer_seconds=60, timed_seconds=0.01, compiles=0),
-        Profile("quick", row_seconds=8, peer_seconds=150, timed_seconds=1, compiles=1),
+        Profile("quick", row_seconds=8, peer_seconds=60, timed_seconds=1, compiles=1),
         Profile("full", row_seconds=120, peer_seconds=7200, timed_seconds=3, compiles=100),
     )
 }

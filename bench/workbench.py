@@ -23,7 +23,7 @@ class Workbench:
 
     def __init__(self, profile: Profile, device: str):
         self.profile, self.device = profile, device
-        self._start = limits.now(device)
+        self._operator, self._start = "", 0.0  # what is measured, and since when
         self.rates = limits.measure(device)
         self.results: list[Result] = []
         self._shape: BenchShape | None = None
@@ -34,6 +34,8 @@ class Workbench:
         """One row; `benchmark` is pytest-benchmark's fixture."""
         result = result_of(row)
         self.results.append(result)
+        if row.bench.spec.name != self._operator:
+            self._operator, self._start = row.bench.spec.name, limits.now(self.device)
         try:
             reason = self._why_not(row)
             if reason is not None:
@@ -128,7 +130,8 @@ class Workbench:
             implementation.peer
             and limits.now(self.device) - self._start > self.profile.peer_seconds
         ):
-            return f"the {self.profile.name} profile's {self.profile.peer_seconds:.0f} s are spent"
+            spent = f"{self.profile.peer_seconds:.0f} s for peers of {self._operator}"
+            return f"the {self.profile.name} profile's {spent} are spent"
         if implementation.compiled:
             if self._compiled == self.profile.compiles:
                 return f"it would have to compile again, too long for the {self.profile.name} run"

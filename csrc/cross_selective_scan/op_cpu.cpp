@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <tuple>
 
-#include "selective_scan/call.h"
+#include "cross_selective_scan/entries.h"
 
 namespace {
 
@@ -215,6 +215,7 @@ std::tuple<Tensor, Tensor> forward(Tensor x, Tensor delta, Tensor A, Tensor B, T
     const Tensor out = empty_result(x, in.count(), stack);
     const Sum sum(out, A, stack ? 1 : in.count());
     Tensor checkpoints = empty(A, {0});
+    std::vector<Params> sweeps;
     for (int64_t k = 0; k < in.count(); ++k) {
         Params p = in.sweep(k);
         if (interval > 0 && k == 0)
@@ -226,8 +227,9 @@ std::tuple<Tensor, Tensor> forward(Tensor x, Tensor delta, Tensor A, Tensor B, T
             p.out = own(out, in.traversals[k], k);
         else
             sum.of_sweep(k, in.traversals[k], p.out, p.sum);
-        dispatch(p, true);
+        sweeps.push_back(p);
     }
+    run(sweeps, true);
     return {out, checkpoints};
 }
 
@@ -248,6 +250,14 @@ EightTensors backward(Tensor v_out, Tensor checkpoints, Tensor x, Tensor delta, 
         if (make) wanted[i] = v[i];
     }
     const Sum v_x(v[0], A, in.count());
+    const bool apart = by_entries(in.sweep(0));
+    std::vector<BatchSum> sums;  // of A, D, delta_bias and delta_weight
+    std::vector<MaybeTensor> first;
+    for (const int i : {2, 5, 6, 7}) {
+        sums.emplace_back(v[i], x.size(0), apart && wanted[i]);
+        first.push_back(wanted[i] ? MaybeTensor(sums.back().first()) : wanted[i]);
+    }
+    std::vector<Params> sweeps;
     for (int64_t k = 0; k < in.count(); ++k) {
         const Traversal& traversal = in.traversals[k];
         Params p = in.sweep(k);
@@ -257,14 +267,16 @@ EightTensors backward(Tensor v_out, Tensor checkpoints, Tensor x, Tensor delta, 
         g.v_out = stack ? own(v_out, traversal, k) : shared(v_out, traversal);
         if (wanted[0]) v_x.of_sweep(k, traversal, g.v_u, g.sum);
         if (wanted[1]) g.v_delta = own(v[1], traversal, k);
-        if (wanted[2]) g.v_A = states_of(v[2], k);
+        if (first[0]) g.v_A = states_of(*first[0], k);
         if (wanted[3]) g.v_B = projection(v[3], traversal, k);
         if (wanted[4]) g.v_C = projection(v[4], traversal, k);
-        g.v_D = vector_of(wanted[5], k);
-        g.v_delta_bias = vector_of(wanted[6], k);
-        g.v_delta_weight = weight_of(wanted[7], k);
-        dispatch(p, false);
+        g.v_D = vector_of(first[1], k);
+        g.v_delta_bias = vector_of(first[2], k);
+        g.v_delta_weight = weight_of(first[3], k);
+        sweeps.push_back(p);
     }
+    run(sweeps, false);
+    for (const BatchSum& sum : sums) sum.finish();
     return {v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]};
 }
 

@@ -221,6 +221,7 @@ struct SharedPanels {
     const int64_t rows;
     std::optional<Buffer<T>> room;
     std::optional<Buffer<int64_t>> begins;  // of what each row holds; -1 for nothing
+    int64_t b = -1, run = -1;               // whose rows these are
     Piece last;
 
     SharedPanels(const Path& path, int64_t length, int64_t how_many)
@@ -229,6 +230,11 @@ struct SharedPanels {
     int64_t pitch() const { return columns.span * W; }  // between rows
     void forget() {
         for (int64_t i = 0; begins && i < rows; ++i) (*begins)[i] = -1;
+    }
+    // What is held serves the next tile, too, if that reads the same rows.
+    void begin(const Tile<T>& tile) {
+        if (tile.b[0] != b || tile.run[0] != run) forget();
+        b = tile.b[0], run = tile.run[0];
     }
 
     // The steps of `piece` of row `row`, which starts at p

@@ -86,7 +86,7 @@ struct Stage {
     void begin(const Tile<T>& tile) {
         panel_u.forget();
         panel_delta.forget();
-        for (SharedPanels<T>* panels : {&panels_B, &panels_C, &panels_delta}) panels->forget();
+        for (SharedPanels<T>* panels : {&panels_B, &panels_C, &panels_delta}) panels->begin(tile);
         take_states(tile, p.A.p, p.A.d, p.A.n, p.A.c, A);
         for (int64_t n = 0; n < p.states; ++n)
             for (int lane = 0; lane < W; ++lane)
