@@ -3,21 +3,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from . import composite
 from . import kernel_triton_plan as planning
-from .arguments import ACTIVATIONS, Arguments, empty_output, output_grid
+from .arguments import Arguments, empty_output, output_grid
+from .kernel_triton_bwd import alias_free_activation_bwd_kernel
 from .kernel_triton_fwd import alias_free_activation_fwd_kernel
-
-
-def _constants(P, F):
-    return (*(L.constants() for L in (*P.U, *P.V)), F.constants())
-
-
-def _steps(a: Arguments) -> tuple[int, ...]:
-    bias = 0 if a.bias is None else a.bias.stride(0)
-    return a.up_filter.stride(0), a.down_filter.stride(0), bias
 
 
 def alias_free_activation_fwd_triton(*arguments) -> Tensor:
@@ -25,14 +17,45 @@ def alias_free_activation_fwd_triton(*arguments) -> Tensor:
     a = Arguments(*arguments)
     grid = output_grid(a.x, a.up_filter, a.down_filter, a.up, a.down, a.padding)
     out = empty_output(a.x, grid)
-    P = planning.plan(a)
-    if a.x.shape[0] == 0:
+    if out.numel() == 0:
         return out
+    P = planning.plan(a)
     X, Y = P.signal(a.x, P.first_u), P.signal(out, P.first_v)
-    T, F, programs = planning.tiles(P.V, Y, a.x, a.activation)
-    options = (planning.split(a.gain), planning.split(a.negative_slope))
+    T, F, programs = planning.tiles(P.V, Y, a.x, P.fine, a.activation)
     alias_free_activation_fwd_kernel[(programs,)](
-        out, a.x, a.bias, a.up_filter, a.down_filter, _steps(a), options, X, Y, T,
-        *_constants(P, F), num_warps=max(1, F.rows * F.lanes // 32),
+        out, a.x, a.bias, a.up_filter, a.down_filter, *_numbers(a), X, Y, T, *P.constants(),
+        F.constants(), num_warps=planning.warps(F),
     )  # fmt: skip
     return out
+
+
+def alias_free_activation_bwd_triton(v_out: Tensor, *arguments) -> tuple[Tensor, Tensor]:
+    """(v_x, v_bias); see `function`."""
+    *arguments, (need_x, need_bias) = arguments
+    a = Arguments(*arguments)
+    v_x = torch.empty_like(a.x) if need_x else None
+    partial = None
+    if v_out.numel() == 0:
+        partial = a.up_filter.new_zeros(1, *a.x.shape[:2], 1)
+    else:
+        P = planning.plan(a)
+        X, Y = P.signal(a.x, P.first_u), P.signal(v_out, P.first_v)
+        T, F, programs = planning.tiles(P.U, X, a.x, P.fine, a.activation)
+        if need_bias:
+            parts = T.strips * T.tiles_w * T.tiles_d
+            partial = a.up_filter.new_empty(parts, *a.x.shape[:2], F.depth)
+        V = X if v_x is None else P.signal(v_x, P.first_u)
+        alias_free_activation_bwd_kernel[(programs,)](
+            v_x, partial, v_out, a.x, a.bias, a.up_filter, a.down_filter, *_numbers(a), X, Y, V,
+            T, *P.constants(), F.constants(), num_warps=planning.warps(F),
+        )  # fmt: skip
+    empty = a.x.new_empty(0)
+    v_bias = partial.sum((0, 1, 3)) if need_bias else empty
+    return empty if v_x is None else v_x, v_bias
+
+
+def _numbers(a: Arguments) -> tuple[tuple, tuple]:
+    """Steps between the taps and between the biases; gain and slope."""
+    bias = 0 if a.bias is None else a.bias.stride(0)
+    steps = (a.up_filter.stride(0), a.down_filter.stride(0), bias)
+    return steps, (planning.split(a.gain), planning.split(a.negative_slope))

@@ -23,9 +23,9 @@ LARGEST_TILE = 512  # numbers that it keeps of one window
 class Flags(NamedTuple):
     """What a kernel is compiled for, besides its links."""
 
-    depth: bool  # filtered along depth; if not, the rows of a tile are planes
-    rows: int
-    lanes: int
+    depth: int  # periods of depth in a tile
+    rows: int  # the same for all planes of the tile
+    lanes: int  # periods of width
     activation: int
 
     def constants(self) -> Flags:
@@ -55,6 +55,10 @@ class Plan(NamedTuple):
     V: Links
     first_u: tuple[int, ...]
     first_v: tuple[int, ...]
+    fine: tuple[int, ...]  # sizes of the upsampled signal
+
+    def constants(self) -> tuple[Link, ...]:
+        return tuple(L.constants() for L in (*self.U, *self.V))
 
     def signal(self, t: Tensor, first: tuple[int, ...]) -> Signal:
         """A tensor (B, C, *grid) as the kernels see it."""
@@ -71,21 +75,32 @@ class Plan(NamedTuple):
 
 def plan(a: Arguments) -> Plan:
     axes = a.x.dim() - 2
-    # the fastest axis in memory that has a length is the width
-    by_stride = sorted(range(axes), key=lambda i: (a.x.shape[2 + i] > 1, -a.x.stride(2 + i)))
-    order = {1: (None, None), 2: (None,), 3: ()}[axes] + tuple(by_stride)
+    strides = a.x.stride()[2:]
+    if on_device(a.x):  # the fastest axis that has a length is the width
+        order = sorted(range(axes), key=lambda i: (a.x.shape[2 + i] > 1, -strides[i]))
+    else:  # the shortest is swept
+        order = sorted(range(axes), key=lambda i: a.x.shape[2 + i])
+        order = [*order[1:2], order[0], *order[2:]] if axes == 3 else order
+    order = (None,) * (AXES - axes) + tuple(order)
     period = math.lcm(a.up, a.down)
-    U, V, first_u, first_v = [], [], [], []
+    K, M = a.up_filter.shape[0], a.down_filter.shape[0]
+    U, V, fine = [], [], []
     for axis in order:
-        u, v = (UNFILTERED, 0), (UNFILTERED, 0)
+        u = v = (UNFILTERED, 0)
+        size = 1
         if axis is not None:
-            taps = a.up_filter.shape[0]
-            u = link(taps, a.up, period, taps - 1 - a.padding[2 * axis])
-            v = link(a.down_filter.shape[0], a.down, period, 0)
-        for found, (made, first) in (((U, first_u), u), ((V, first_v), v)):
-            found[0].append(made)
-            found[1].append(first)
-    return Plan(order, Links(*U), Links(*V), tuple(first_u), tuple(first_v))
+            low, high = a.padding[2 * axis : 2 * axis + 2]
+            u, v = link(K, a.up, period, K - 1 - low), link(M, a.down, period, 0)
+            size = a.x.shape[2 + axis] * a.up + low + high - K + 1
+        U.append(u)
+        V.append(v)
+        fine.append(size)
+    (U, first_u), (V, first_v) = (zip(*pairs, strict=True) for pairs in (U, V))
+    return Plan(order, Links(*U), Links(*V), first_u, first_v, tuple(fine))
+
+
+def warps(F: Flags) -> int:
+    return max(1, F.rows * F.lanes // 32)
 
 
 def periods(L: Link, first: int, size: int) -> tuple[int, int]:
@@ -97,38 +112,43 @@ def _tiles(count: int, length: int, shifts: int) -> int:
     return triton.cdiv(count, length - shifts + 1)
 
 
-def _lanes(count: int, shifts: int, choices: tuple[int, ...]) -> int:
+def _length(count: int, shifts: int, choices: tuple[int, ...]) -> int:
     """The length of tiles that cover `count` periods with the fewest threads."""
     fitting = [n for n in choices if n > shifts] or [2 * triton.next_power_of_2(shifts)]
     return min(fitting, key=lambda n: (_tiles(count, n, shifts) * n, n))
 
 
-def tiles(L: Links, S: Signal, x: Tensor, activation: int) -> tuple[Tiling, Flags]:
-    """Tiles of the signal S, which is reduced to by the links L."""
+def on_device(x: Tensor) -> bool:
+    """Not so in the interpreter, whose time is that of operations, whatever the size of a tile."""
+    return x.device.type != "cpu"
+
+
+def tiles(L: Links, S: Signal, x: Tensor, fine: tuple[int, ...], activation: int):
+    """(tiles of the signal S, which the links L reduce to; flags; number of programs)."""
     spans = [periods(*of) for of in zip(L, S.first, S.size, strict=True)]
     counts = [last - first for first, last in spans]
     planes = x.shape[0] * x.shape[1]
-    lanes = _lanes(counts[2], L.w.shifts, (8, 16, 32))
-    device = x.device.type != "cpu"
-    if L.d.filtered:
-        rows = _lanes(counts[0], L.d.shifts, (8, 16))
-        tiles_d, blocks = _tiles(counts[0], rows, L.d.shifts), planes
+    depth, lanes, threads, enough = 1, 0, 128, 8 * processors(x.device)
+    if on_device(x):
+        lanes = _length(counts[2], L.w.shifts, (8, 16, 32))
+        if L.d.filtered:
+            depth = _length(counts[0], L.d.shifts, (8, 16))
     else:
-        rows = min(128 // lanes if device else 64, triton.next_power_of_2(planes))
-        tiles_d, blocks = 1, triton.cdiv(planes, rows)
-    tiles_w = _tiles(counts[2], lanes, L.w.shifts)
-    programs = blocks * tiles_d * tiles_w
+        lanes = triton.next_power_of_2(counts[2] + L.w.shifts - 1)
+        depth = triton.next_power_of_2(counts[0] + L.d.shifts - 1)
+        threads, enough = 1 << 16, 1
+    share = max(1, min(threads // (lanes * depth), triton.next_power_of_2(planes)))
+    tiles_d, tiles_w = _tiles(counts[0], depth, L.d.shifts), _tiles(counts[2], lanes, L.w.shifts)
+    programs = triton.cdiv(planes, share) * tiles_d * tiles_w
     # strips repeat shifts - 1 periods: at least four times as many make them worth their while
-    wanted = triton.cdiv(8 * processors(x.device), max(programs, 1))
-    strip = max(triton.cdiv(counts[1], wanted), 4 * (L.h.shifts - 1), 1)
-    origin = (spans[0][0] - (L.d.shifts - 1), spans[1][0], spans[2][0] - (L.w.shifts - 1))
+    strip = triton.cdiv(counts[1], triton.cdiv(enough, programs))
+    strip = max(strip, 4 * (L.h.shifts - 1), 1)
     strips = triton.cdiv(counts[1], strip)
-    if not L.d.filtered:
-        origin = (0, *origin[1:])
+    origin = (spans[0][0] - (L.d.shifts - 1), spans[1][0], spans[2][0] - (L.w.shifts - 1))
     T = Tiling(
-        origin, planes, x.shape[1], tiles_d, tiles_w, strips, strip, spans[1][1]
+        origin, spans[1][1], planes, x.shape[1], tiles_d, tiles_w, strips, strip, fine
     )
-    return T, Flags(L.d.filtered, rows, lanes, activation), blocks * tiles_d * tiles_w * strips
+    return T, Flags(depth, depth * share, lanes, activation), programs * strips
 
 
 def split(value: float) -> tuple[float, float]:

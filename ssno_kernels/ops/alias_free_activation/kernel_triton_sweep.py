@@ -7,8 +7,8 @@ come in periods, the least common multiple of up and down; the samples that peri
 are I per + first + w, w < window, its phase q by tap q + rho - (base + w) rate. (A3) and the
 transpose of (A5) expand by a link, (A5) and the transpose of (A3) reduce by one.
 
-A tile of fine samples is [PD, PW, ROWS, LANES]: phases of the depth and of the width, in registers,
-and periods of them, one a thread; where depth is not filtered, ROWS are planes. Height is swept.
+A tile of fine samples is [PD, PW, ROWS, LANES]: phases of depth and width, in registers, and their
+periods, one a thread. ROWS are the periods of depth of one or more planes. Height is swept.
 """
 
 from __future__ import annotations
@@ -55,16 +55,17 @@ class Signal(NamedTuple):
 
 
 class Tiling(NamedTuple):
-    """The period of the first row, plane and lane of the first tile, and how many of each."""
+    """What a kernel is launched for: tiles of the result, by periods."""
 
-    origin: tuple
+    origin: tuple  # periods of the first tile's first row, first strip and first lane
+    last: int  # period of the height, + 1
     planes: int  # B C
     channels: int
     tiles_d: int
     tiles_w: int
     strips: int
     strip: int  # periods of a strip
-    last: int  # period of the height, + 1
+    fine: tuple  # sizes of the upsampled signal
 
 
 @inline
@@ -87,22 +88,40 @@ def taps_of(pointer, step, L: tl.constexpr, scale: tl.constexpr, reverse: tl.con
 
 
 @inline
-def phase_taps(h, L: tl.constexpr, w: tl.constexpr, dtype: tl.constexpr):
-    """The weights of all phases for member w of the window, and which of them are taps."""
+def phase_taps(h, L: tl.constexpr, w: tl.constexpr, AXIS: tl.constexpr, dtype: tl.constexpr):
+    """The weights of all phases for member w of the window, along axis 0 or 1 of a tile.
+
+    Also which of them are taps.
+    """
     q = tl.arange(0, L.phases)
+    q = q[:, None, None, None] if AXIS == 0 else q[None, :, None, None]
     k = q + (L.rho - (L.base + w) * L.rate)
-    weights = tl.zeros([L.phases], dtype)
+    weights = tl.zeros(q.shape, dtype)
     for i in tl.static_range(L.taps):
         weights = tl.where(k == i, h[i], weights)
     return weights, (k >= 0) & (k < L.taps) & (q < L.period)
 
 
 @inline
-def window_taps(h, L: tl.constexpr, dtype: tl.constexpr):
+def window_taps(h, L: tl.constexpr, AXIS: tl.constexpr, dtype: tl.constexpr):
     found = ()
     for w in tl.static_range(L.window):
-        found = found + (phase_taps(h, L, w, dtype),)  # noqa: RUF005
+        found = found + (phase_taps(h, L, w, AXIS, dtype),)  # noqa: RUF005
     return found
+
+
+@inline
+def add_phases(total, weights, L: tl.constexpr, w: tl.constexpr, x):
+    """total + weights x where there are such taps: no zero is multiplied by what may be NaN."""
+    product = weights[w][0] * x
+    if (
+        L.phases == L.period
+        and L.rho >= (L.base + w) * L.rate
+        and L.rho - (L.base + w) * L.rate + L.period <= L.taps
+    ):
+        return total + product
+    else:
+        return total + tl.where(weights[w][1], product, 0.0)
 
 
 @inline
@@ -132,10 +151,10 @@ def zeros(count: tl.constexpr, like):
 
 
 @inline
-def place_of(T, SHIFTS_D: tl.constexpr, SHIFTS_W: tl.constexpr, F: tl.constexpr):
+def tile_of(T, D: tl.constexpr, W: tl.constexpr, F: tl.constexpr):
     """What a program works on: planes, periods of depth and width, first and last strip period.
 
-    The first shifts - 1 rows and lanes of a tile only add to the sums of others.
+    The first shifts - 1 periods of a tile only add to the sums of others.
     """
     i = tl.program_id(0)
     strip = i % T.strips
@@ -143,29 +162,11 @@ def place_of(T, SHIFTS_D: tl.constexpr, SHIFTS_W: tl.constexpr, F: tl.constexpr)
     tile_w = i % T.tiles_w
     i = i // T.tiles_w
     rows = tl.arange(0, F.rows)
-    if F.depth:
-        period_d = T.origin[0] + i % T.tiles_d * (F.rows - SHIFTS_D + 1) + rows
-        plane = i // T.tiles_d + rows * 0
-    else:
-        period_d = rows * 0
-        plane = i * F.rows + rows
-    period_w = T.origin[2] + tile_w * (F.lanes - SHIFTS_W + 1) + tl.arange(0, F.lanes)
+    period_d = T.origin[0] + i % T.tiles_d * (F.depth - D.shifts + 1) + rows % F.depth
+    plane = i // T.tiles_d * (F.rows // F.depth) + rows // F.depth
+    period_w = T.origin[2] + tile_w * (F.lanes - W.shifts + 1) + tl.arange(0, F.lanes)
     begin = T.origin[1] + strip * T.strip
     return plane, period_d, period_w, begin, tl.minimum(begin + T.strip, T.last)
-
-
-@inline
-def corner(pointer, A, plane, period_d, period_w, channels, D: tl.constexpr, W: tl.constexpr):
-    """Pointers [ROWS, LANES] to the first samples linked with periods, in row 0, and their place.
-
-    The place: samples of depth [ROWS, 1] and of width [1, LANES].
-    """
-    b = (plane // channels).to(tl.int64)
-    c = (plane % channels).to(tl.int64)
-    n_d = (period_d * D.per + A.first[0])[:, None]
-    n_w = (period_w * W.per + A.first[2])[None, :]
-    rows = (b * A.stride[0] + c * A.stride[1])[:, None] + n_d.to(tl.int64) * A.stride[2]
-    return pointer + rows + n_w.to(tl.int64) * A.stride[4], n_d, n_w
 
 
 @inline
@@ -174,45 +175,68 @@ def within(n, size):
 
 
 @inline
+def members_within(n, count: tl.constexpr, size):
+    found = ()
+    for w in tl.static_range(count):
+        found = found + (within(n + w, size),)  # noqa: RUF005
+    return found
+
+
+@inline
+def corner(pointer, A, tile, T, D: tl.constexpr, W: tl.constexpr):
+    """Pointers [ROWS, LANES] to the first samples linked with periods, in row 0 of the height.
+
+    Also which planes exist, and which members of the windows along depth and width.
+    """
+    plane, period_d, period_w, _, _ = tile
+    b = (plane // T.channels).to(tl.int64)
+    c = (plane % T.channels).to(tl.int64)
+    n_d = period_d * D.per + A.first[0]
+    n_w = period_w * W.per + A.first[2]
+    rows = b * A.stride[0] + c * A.stride[1] + n_d.to(tl.int64) * A.stride[2]
+    pointers = pointer + rows[:, None] + (n_w.to(tl.int64) * A.stride[4])[None, :]
+    masks_d = members_within(n_d[:, None], D.window, A.size[0])
+    masks_w = members_within(n_w[None, :], W.window, A.size[2])
+    return pointers, (plane < T.planes)[:, None], masks_d, masks_w
+
+
+@inline
 def expand_row(
-    place, n_h, A, planes, bias, weights_d, weights_w,
+    corner, n_h, A, bias, weights_d, weights_w,
     D: tl.constexpr, W: tl.constexpr, F: tl.constexpr, dtype: tl.constexpr,
 ):  # fmt: skip
     """A coarse row expanded along depth and width: [PD, PW, ROWS, LANES]."""
-    pointers, n_d, n_w = place
+    pointers, planes, masks_d, masks_w = corner
     pointers += tl.cast(n_h, tl.int64) * A.stride[3]
     row = planes & within(n_h, A.size[1])
     total = tl.zeros([D.phases, W.phases, F.rows, F.lanes], dtype)
     for v in tl.static_range(D.window):
-        plane = row & within(n_d + v, A.size[0]) if F.depth else row
-        y = tl.zeros([W.phases, F.rows, F.lanes], dtype)
+        plane = row & masks_d[v]
+        y = tl.zeros([1, W.phases, F.rows, F.lanes], dtype)
         for w in tl.static_range(W.window):
-            mask = plane & within(n_w + w, A.size[2])
-            x = tl.load(pointers + w * A.stride[4] + v * A.stride[2], mask=mask, other=0.0)
-            x = x.to(dtype)
+            mask = plane & masks_w[w]
+            x = tl.load(pointers + w * A.stride[4], mask=mask, other=0.0).to(dtype)
             if bias is not None:
                 x = tl.where(mask, x + bias, 0.0)
-            taps, reached = weights_w[w]
-            y += tl.where(reached[:, None, None], taps[:, None, None] * x[None], 0.0)
-        if F.depth:
-            taps, reached = weights_d[v]
-            product = taps[:, None, None, None] * y[None]
-            total += tl.where(reached[:, None, None, None], product, 0.0)
+            y = add_phases(y, weights_w, W, w, x[None, None])
+        if D.filtered:
+            total = add_phases(total, weights_d, D, v, y)
+            pointers += A.stride[2]
         else:
-            total += y[None]
+            total = y
     return total
 
 
 @inline
 def load_rows(
-    first: tl.constexpr, count: tl.constexpr, I, place, A, planes, bias, weights_d, weights_w,
+    first: tl.constexpr, count: tl.constexpr, I, corner, A, bias, weights_d, weights_w,
     D: tl.constexpr, H: tl.constexpr, W: tl.constexpr, F: tl.constexpr, dtype: tl.constexpr,
 ):  # fmt: skip
     """Expanded rows first, ..., first + count - 1 of the window of period I."""
     rows = ()
     for w in tl.static_range(count):
         n_h = I * H.per + A.first[1] + (first + w)
-        row = expand_row(place, n_h, A, planes, bias, weights_d, weights_w, D, W, F, dtype)
+        row = expand_row(corner, n_h, A, bias, weights_d, weights_w, D, W, F, dtype)
         rows = rows + (row,)  # noqa: RUF005
     return rows
 
@@ -237,49 +261,48 @@ def reduce(sums, h, L: tl.constexpr, q: tl.constexpr, t):
 
 
 @inline
-def reduce_lanes(z, weights, L: tl.constexpr, o: tl.constexpr, axis: tl.constexpr):
-    """Coarse sample o of each period, from z [..., phases, ROWS, LANES] along `axis` of z.
+def moves(L: tl.constexpr, like, AXIS: tl.constexpr):
+    """For s < shifts, which period is s before each, along axis 2 or 3 of a tile like this."""
+    period = tl.arange(0, like.shape[AXIS])
+    period = period[None, None, :, None] if AXIS == 2 else period[None, None, None, :]
+    found = ()
+    for s in tl.static_range(L.shifts):
+        index = tl.broadcast_to(tl.maximum(period - s, 0), like.shape)
+        found = found + (index,)  # noqa: RUF005
+    return found
 
-    The phases lie two axes before `axis`, and are summed.
-    """
-    period = tl.arange(0, z.shape[axis])
+
+@inline
+def reduce_tile(z, weights, moves, L: tl.constexpr, o: tl.constexpr, AXIS: tl.constexpr):
+    """Coarse sample o of each period along axis 2 or 3; its phases, two axes before, become one."""
     total = tl.zeros_like(z)
     for s in tl.static_range(L.shifts):
         if s * L.per + o < L.window:
-            moved = z
-            if s > 0:
-                index = tl.maximum(period - s, 0)
-                index = index[None, :, None] if axis == 1 else index[None, None, None, :]
-                moved = tl.gather(z, tl.broadcast_to(index, z.shape), axis)
-            taps, reached = weights[s * L.per + o]
-            if axis == 1:
-                product = taps[:, None, None] * moved
-                total += tl.where(reached[:, None, None], product, 0.0)
-            else:
-                product = taps[None, :, None, None] * moved
-                total += tl.where(reached[None, :, None, None], product, 0.0)
-    return tl.sum(total, 0 if axis == 1 else 1)
+            moved = tl.gather(z, moves[s], AXIS) if s > 0 else z
+            total = add_phases(total, weights, L, s * L.per + o, moved)
+    return tl.sum(total, AXIS - 2, keep_dims=True)
 
 
 @inline
-def finished(z, weights_d, weights_w, D: tl.constexpr, o_d: tl.constexpr, W: tl.constexpr,
-             o_w: tl.constexpr, F: tl.constexpr):  # fmt: skip
-    """[ROWS, LANES] of coarse samples from a row's sums z [PD, PW, ROWS, LANES]."""
-    y = reduce_lanes(z, weights_w, W, o_w, 3)
-    if F.depth:
-        return reduce_lanes(y, weights_d, D, o_d, 1)
-    else:
-        return tl.sum(y, 0)
-
-
-@inline
-def kept(place, planes, A, o_d: tl.constexpr, o_w: tl.constexpr, D: tl.constexpr, W: tl.constexpr,
-         F: tl.constexpr):  # fmt: skip
-    """Which coarse samples o of the periods of a tile are this tile's to write."""
-    _, n_d, n_w = place
-    lanes = tl.arange(0, F.lanes)[None, :] >= W.shifts - 1
-    mask = planes & lanes & within(n_w + o_w, A.size[2])
-    if F.depth:
-        rows = tl.arange(0, F.rows)[:, None] >= D.shifts - 1
-        mask &= rows & within(n_d + o_d, A.size[0])
-    return mask
+def store_row(
+    result, corner, n_h, A, z, weights_d, weights_w, moves_d, moves_w, total,
+    D: tl.constexpr, W: tl.constexpr, F: tl.constexpr,
+):  # fmt: skip
+    """Write a row of a result from its sums z [PD, PW, ROWS, LANES]; add it to `total`, if any."""
+    pointers, planes, masks_d, masks_w = corner
+    pointers += tl.cast(n_h, tl.int64) * A.stride[3]
+    whole = (tl.arange(0, F.lanes) >= W.shifts - 1)[None, :]
+    whole &= (tl.arange(0, F.rows) % F.depth >= D.shifts - 1)[:, None]
+    whole &= planes & within(n_h, A.size[1])
+    for o_w in tl.static_range(W.per):
+        y = reduce_tile(z, weights_w, moves_w, W, o_w, 3)
+        for o_d in tl.static_range(D.per):
+            x = reduce_tile(y, weights_d, moves_d, D, o_d, 2) if D.filtered else y
+            x = tl.reshape(x, [F.rows, F.lanes])
+            mask = whole & masks_d[o_d] & masks_w[o_w]
+            if result is not None:
+                p = pointers + (o_d * A.stride[2] + o_w * A.stride[4])
+                tl.store(p, x.to(result.dtype.element_ty), mask=mask)
+            if total is not None:
+                total += tl.where(mask, x, 0.0)
+    return total

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+"""The backward Triton kernel of the alias-free activation."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from ..selective_scan.kernel_triton_math import inline
+from .kernel_triton_math import derivative
+from .kernel_triton_sweep import (
+    corner,
+    expand,
+    load_rows,
+    moves,
+    number,
+    reduce,
+    slide,
+    store_row,
+    taps_of,
+    tile_of,
+    window_taps,
+    within,
+    zeros,
+)
+
+
+@inline
+def fine_within(tile, T, D: tl.constexpr, W: tl.constexpr):
+    """Which fine samples of a tile there are along depth and width: [PD, PW, ROWS, LANES]."""
+    _, period_d, period_w, _, _ = tile
+    q_d = tl.arange(0, D.phases)[:, None, None, None]
+    q_w = tl.arange(0, W.phases)[None, :, None, None]
+    j_d = period_d[None, None, :, None] * D.period + q_d
+    j_w = period_w[None, None, None, :] * W.period + q_w
+    return within(j_d, T.fine[0]) & within(j_w, T.fine[2])
+
+
+@triton.jit(do_not_specialize=["steps", "options", "X", "Y", "V", "T"])
+def alias_free_activation_bwd_kernel(
+    v_x, partial, v_out, x, bias, up_filter, down_filter, steps, options, X, Y, V, T,
+    UD: tl.constexpr, UH: tl.constexpr, UW: tl.constexpr,
+    VD: tl.constexpr, VH: tl.constexpr, VW: tl.constexpr, F: tl.constexpr,
+):  # fmt: skip
+    """(A6) and (A7) for one tile: X describes x, V v_x and their links U, Y v_out and its links V.
+
+    partial (tiles, B C, depth of tile) takes the sums of v_x over the rest of the tile.
+    """
+    dtype: tl.constexpr = up_filter.dtype.element_ty
+    gain, slope = number(options[0], dtype), number(options[1], dtype)
+    tile = tile_of(T, UD, UW, F)
+    plane, _, _, begin, end = tile
+    of_x = corner(x, X, tile, T, UD, UW)
+    of_v_out = corner(v_out, Y, tile, T, VD, VW)
+    of_v_x = of_x if v_x is None else corner(v_x, V, tile, T, UD, UW)
+    if bias is not None:
+        bias = tl.load(bias + plane % T.channels * steps[2])[:, None]
+    f_d = window_taps(taps_of(up_filter, steps[0], UD, UD.rate, False), UD, 0, dtype)
+    g_d = window_taps(taps_of(down_filter, steps[1], VD, 1, True), VD, 0, dtype)
+    f_h = taps_of(up_filter, steps[0], UH, UH.rate, False)
+    g_h = taps_of(down_filter, steps[1], VH, 1, True)
+    f_w = window_taps(taps_of(up_filter, steps[0], UW, UW.rate, False), UW, 1, dtype)
+    g_w = window_taps(taps_of(down_filter, steps[1], VW, 1, True), VW, 1, dtype)
+
+    zero = tl.zeros([UD.phases, UW.phases, F.rows, F.lanes], dtype)
+    moves_w = moves(UW, zero, 3)
+    moves_d = moves(UD, tl.sum(zero, 1, keep_dims=True), 2)
+    fine = fine_within(tile, T, UD, UW)
+    total = None if partial is None else tl.zeros([F.rows, F.lanes], dtype)
+    start = begin - (UH.shifts - 1)
+    window = load_rows(
+        0, UH.window - UH.per, start, of_x, X, bias, f_d, f_w, UD, UH, UW, F, dtype
+    )
+    v_window = load_rows(
+        0, VH.window - VH.per, start, of_v_out, Y, None, g_d, g_w, VD, VH, VW, F, dtype
+    )
+    sums = zeros(UH.window, zero)
+    for I in range(start, end):
+        window = window + load_rows(  # noqa: RUF005
+            UH.window - UH.per, UH.per, I, of_x, X, bias, f_d, f_w, UD, UH, UW, F, dtype
+        )
+        v_window = v_window + load_rows(  # noqa: RUF005
+            VH.window - VH.per, VH.per, I, of_v_out, Y, None, g_d, g_w, VD, VH, VW, F, dtype
+        )
+        for q in tl.static_range(UH.period):
+            s = expand(window, f_h, UH, q)
+            v_s = expand(v_window, g_h, VH, q) * derivative(s, slope, gain, F.activation)
+            v_s = tl.where(fine & within(I * UH.period + q, T.fine[1]), v_s, 0.0)
+            sums = reduce(sums, f_h, UH, q, v_s)
+        if I >= begin:
+            for o in tl.static_range(UH.per):
+                n_h = I * UH.per + X.first[1] + o
+                total = store_row(
+                    v_x, of_v_x, n_h, V, sums[o], f_d, f_w, moves_d, moves_w, total, UD, UW, F
+                )
+        window = slide(window, UH.per, ())
+        v_window = slide(v_window, VH.per, ())
+        sums = slide(sums, UH.per, zeros(UH.per, zero))
+    if partial is not None:
+        tile_index = tl.program_id(0) % (T.strips * T.tiles_w * T.tiles_d)
+        row = tile_index.to(tl.int64) * T.planes + plane
+        p = partial + row * F.depth + tl.arange(0, F.rows) % F.depth
+        tl.store(p, tl.sum(total, 1), mask=plane < T.planes)
