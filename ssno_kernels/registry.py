@@ -28,7 +28,7 @@ OPERATORS: dict[str, tuple[str, ...]] = {
     "selective_scan": ("triton", "cpu", "composite", "reference"),
     "cross_selective_scan": ("triton", "cpu", "composite", "reference"),
     "damped_conv": ("cpu", "composite", "reference"),
-    "alias_free_activation": ("cpu", "composite", "reference"),
+    "alias_free_activation": ("triton", "cpu", "composite", "reference"),
 }
 """The backends each operator implements, in the order of preference."""
 

@@ -36,9 +36,9 @@ def fine_within(tile, T, D: tl.constexpr, W: tl.constexpr):
     return within(j_d, T.fine[0]) & within(j_w, T.fine[2])
 
 
-@triton.jit(do_not_specialize=["steps", "options", "X", "Y", "V", "T"])
+@triton.jit(do_not_specialize=["steps", "scalars", "X", "Y", "V", "T"])
 def alias_free_activation_bwd_kernel(
-    v_x, partial, v_out, x, bias, up_filter, down_filter, steps, options, X, Y, V, T,
+    v_x, partial, v_out, x, bias, up_filter, down_filter, steps, scalars, X, Y, V, T,
     UD: tl.constexpr, UH: tl.constexpr, UW: tl.constexpr,
     VD: tl.constexpr, VH: tl.constexpr, VW: tl.constexpr, F: tl.constexpr,
 ):  # fmt: skip
@@ -47,7 +47,7 @@ def alias_free_activation_bwd_kernel(
     partial (tiles, B C, depth of tile) takes the sums of v_x over the rest of the tile.
     """
     dtype: tl.constexpr = up_filter.dtype.element_ty
-    gain, slope = number(options[0], dtype), number(options[1], dtype)
+    gain, slope = number(scalars[0], dtype), number(scalars[1], dtype)
     tile = tile_of(T, UD, UW, F)
     plane, _, _, begin, end = tile
     of_x = corner(x, X, tile, T, UD, UW)
@@ -66,7 +66,7 @@ def alias_free_activation_bwd_kernel(
     moves_w = moves(UW, zero, 3)
     moves_d = moves(UD, tl.sum(zero, 1, keep_dims=True), 2)
     fine = fine_within(tile, T, UD, UW)
-    total = None if partial is None else tl.zeros([F.rows, F.lanes], dtype)
+    total = tl.zeros([F.rows, F.lanes], dtype)
     start = begin - (UH.shifts - 1)
     window = load_rows(
         0, UH.window - UH.per, start, of_x, X, bias, f_d, f_w, UD, UH, UW, F, dtype
@@ -91,8 +91,9 @@ def alias_free_activation_bwd_kernel(
             for o in tl.static_range(UH.per):
                 n_h = I * UH.per + X.first[1] + o
                 total = store_row(
-                    v_x, of_v_x, n_h, V, sums[o], f_d, f_w, moves_d, moves_w, total, UD, UW, F
-                )
+                    v_x, of_v_x, n_h, V, sums[o], f_d, f_w, moves_d, moves_w, total,
+                    partial is not None, UD, UW, F,
+                )  # fmt: skip
         window = slide(window, UH.per, ())
         v_window = slide(v_window, VH.per, ())
         sums = slide(sums, UH.per, zeros(UH.per, zero))

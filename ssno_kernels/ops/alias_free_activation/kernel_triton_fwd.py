@@ -23,15 +23,15 @@ from .kernel_triton_sweep import (
 )
 
 
-@triton.jit(do_not_specialize=["steps", "options", "X", "Y", "T"])
+@triton.jit(do_not_specialize=["steps", "scalars", "X", "Y", "T"])
 def alias_free_activation_fwd_kernel(
-    out, x, bias, up_filter, down_filter, steps, options, X, Y, T,
+    out, x, bias, up_filter, down_filter, steps, scalars, X, Y, T,
     UD: tl.constexpr, UH: tl.constexpr, UW: tl.constexpr,
     VD: tl.constexpr, VH: tl.constexpr, VW: tl.constexpr, F: tl.constexpr,
 ):  # fmt: skip
     """(A1) to (A5) for one tile: X describes x and its links U, Y out and its links V."""
     dtype: tl.constexpr = up_filter.dtype.element_ty
-    gain, slope = number(options[0], dtype), number(options[1], dtype)
+    gain, slope = number(scalars[0], dtype), number(scalars[1], dtype)
     tile = tile_of(T, VD, VW, F)
     plane, _, _, begin, end = tile
     of_x = corner(x, X, tile, T, UD, UW)
@@ -45,6 +45,7 @@ def alias_free_activation_fwd_kernel(
     f_w = window_taps(taps_of(up_filter, steps[0], UW, UW.rate, False), UW, 1, dtype)
     g_w = window_taps(taps_of(down_filter, steps[1], VW, 1, True), VW, 1, dtype)
 
+    unused = tl.zeros([F.rows, F.lanes], dtype)
     zero = tl.zeros([UD.phases, UW.phases, F.rows, F.lanes], dtype)
     moves_w = moves(VW, zero, 3)
     moves_d = moves(VD, tl.sum(zero, 1, keep_dims=True), 2)
@@ -64,7 +65,8 @@ def alias_free_activation_fwd_kernel(
             for o in tl.static_range(VH.per):
                 n_h = I * VH.per + Y.first[1] + o
                 store_row(
-                    out, of_out, n_h, Y, sums[o], g_d, g_w, moves_d, moves_w, None, VD, VW, F
-                )
+                    out, of_out, n_h, Y, sums[o], g_d, g_w, moves_d, moves_w, unused,
+                    False, VD, VW, F,
+                )  # fmt: skip
         window = slide(window, UH.per, ())
         sums = slide(sums, VH.per, zeros(VH.per, zero))

@@ -286,9 +286,9 @@ def reduce_tile(z, weights, moves, L: tl.constexpr, o: tl.constexpr, AXIS: tl.co
 @inline
 def store_row(
     result, corner, n_h, A, z, weights_d, weights_w, moves_d, moves_w, total,
-    D: tl.constexpr, W: tl.constexpr, F: tl.constexpr,
+    SUM: tl.constexpr, D: tl.constexpr, W: tl.constexpr, F: tl.constexpr,
 ):  # fmt: skip
-    """Write a row of a result from its sums z [PD, PW, ROWS, LANES]; add it to `total`, if any."""
+    """Write a row of a result from its sums z [PD, PW, ROWS, LANES]; if SUM, add it to `total`."""
     pointers, planes, masks_d, masks_w = corner
     pointers += tl.cast(n_h, tl.int64) * A.stride[3]
     whole = (tl.arange(0, F.lanes) >= W.shifts - 1)[None, :]
@@ -303,6 +303,6 @@ def store_row(
             if result is not None:
                 p = pointers + (o_d * A.stride[2] + o_w * A.stride[4])
                 tl.store(p, x.to(result.dtype.element_ty), mask=mask)
-            if total is not None:
+            if SUM:
                 total += tl.where(mask, x, 0.0)
     return total
