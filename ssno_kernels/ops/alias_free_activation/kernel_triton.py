@@ -23,8 +23,8 @@ def alias_free_activation_fwd_triton(*arguments) -> Tensor:
     X, Y = P.signal(a.x, P.first_u), P.signal(out, P.first_v)
     T, F, programs = planning.tiles(P.V, Y, a.x, P.fine, a.activation)
     alias_free_activation_fwd_kernel[(programs,)](
-        out, a.x, a.bias, a.up_filter, a.down_filter, *_numbers(a), X, Y, T, *P.constants(),
-        F.constants(), num_warps=planning.warps(F),
+        out, a.x, a.bias, a.up_filter, a.down_filter, *_numbers(a), *map(planning.encoded, (X, Y, T)),
+        *P.constants(), F.constants(), num_warps=planning.warps(F),
     )  # fmt: skip
     return out
 
@@ -46,8 +46,8 @@ def alias_free_activation_bwd_triton(v_out: Tensor, *arguments) -> tuple[Tensor,
             partial = a.up_filter.new_empty(parts, *a.x.shape[:2], F.depth)
         V = X if v_x is None else P.signal(v_x, P.first_u)
         alias_free_activation_bwd_kernel[(programs,)](
-            v_x, partial, v_out, a.x, a.bias, a.up_filter, a.down_filter, *_numbers(a), X, Y, V,
-            T, *P.constants(), F.constants(), num_warps=planning.warps(F),
+            v_x, partial, v_out, a.x, a.bias, a.up_filter, a.down_filter, *_numbers(a),
+            *map(planning.encoded, (X, Y, V, T)), *P.constants(), F.constants(), num_warps=planning.warps(F),
         )  # fmt: skip
     empty = a.x.new_empty(0)
     v_bias = partial.sum((0, 1, 3)) if need_bias else empty
@@ -58,4 +58,4 @@ def _numbers(a: Arguments) -> tuple[tuple, tuple]:
     """Steps between the taps and between the biases; gain and slope."""
     bias = 0 if a.bias is None else a.bias.stride(0)
     steps = (a.up_filter.stride(0), a.down_filter.stride(0), bias)
-    return steps, (planning.split(a.gain), planning.split(a.negative_slope))
+    return planning.encoded(steps), (planning.split(a.gain), planning.split(a.negative_slope))

@@ -10,11 +10,15 @@ from ..selective_scan.kernel_triton_math import inline
 from .kernel_triton_math import derivative
 from .kernel_triton_sweep import (
     corner,
+    decoded,
+    decoded_signal,
+    decoded_tiling,
     expand,
     load_rows,
     moves,
     number,
     reduce,
+    rows_lanes,
     slide,
     store_row,
     taps_of,
@@ -26,17 +30,19 @@ from .kernel_triton_sweep import (
 
 
 @inline
-def fine_within(tile, T, D: tl.constexpr, W: tl.constexpr):
+def fine_within(tile, T, D: tl.constexpr, W: tl.constexpr, F: tl.constexpr):
     """Which fine samples of a tile there are along depth and width: [PD, PW, ROWS, LANES]."""
     _, period_d, period_w, _, _ = tile
     q_d = tl.arange(0, D.phases)[:, None, None, None]
     q_w = tl.arange(0, W.phases)[None, :, None, None]
-    j_d = period_d[None, None, :, None] * D.period + q_d
-    j_w = period_w[None, None, None, :] * W.period + q_w
+    j_d = tl.reshape(period_d, [1, 1, F.rows, F.lanes]) * D.period + q_d
+    j_w = tl.reshape(period_w, [1, 1, F.rows, F.lanes]) * W.period + q_w
     return within(j_d, T.fine[0]) & within(j_w, T.fine[2])
 
 
-@triton.jit(do_not_specialize=["steps", "scalars", "X", "Y", "V", "T"])
+@triton.jit(
+    do_not_specialize=["v_x", "partial", "v_out", "x", "bias", "up_filter", "down_filter"]
+)
 def alias_free_activation_bwd_kernel(
     v_x, partial, v_out, x, bias, up_filter, down_filter, steps, scalars, X, Y, V, T,
     UD: tl.constexpr, UH: tl.constexpr, UW: tl.constexpr,
@@ -48,45 +54,44 @@ def alias_free_activation_bwd_kernel(
     """
     dtype: tl.constexpr = up_filter.dtype.element_ty
     gain, slope = number(scalars[0], dtype), number(scalars[1], dtype)
+    X, Y, T = decoded_signal(X), decoded_signal(Y), decoded_tiling(T)
+    V = decoded_signal(V)
+    steps = decoded(steps)
     tile = tile_of(T, UD, UW, F)
     plane, _, _, begin, end = tile
     of_x = corner(x, X, tile, T, UD, UW)
     of_v_out = corner(v_out, Y, tile, T, VD, VW)
     of_v_x = of_x if v_x is None else corner(v_x, V, tile, T, UD, UW)
     if bias is not None:
-        bias = tl.load(bias + plane % T.channels * steps[2])[:, None]
-    f_d = window_taps(taps_of(up_filter, steps[0], UD, UD.rate, False), UD, 0, dtype)
-    g_d = window_taps(taps_of(down_filter, steps[1], VD, 1, True), VD, 0, dtype)
+        bias = tl.load(bias + plane % T.channels * steps[2])
+    f_d = window_taps(taps_of(up_filter, steps[0], UD, UD.rate, False), UD, 0, F, dtype)
+    g_d = window_taps(taps_of(down_filter, steps[1], VD, 1, True), VD, 0, F, dtype)
     f_h = taps_of(up_filter, steps[0], UH, UH.rate, False)
     g_h = taps_of(down_filter, steps[1], VH, 1, True)
-    f_w = window_taps(taps_of(up_filter, steps[0], UW, UW.rate, False), UW, 1, dtype)
-    g_w = window_taps(taps_of(down_filter, steps[1], VW, 1, True), VW, 1, dtype)
+    f_w = window_taps(taps_of(up_filter, steps[0], UW, UW.rate, False), UW, 1, F, dtype)
+    g_w = window_taps(taps_of(down_filter, steps[1], VW, 1, True), VW, 1, F, dtype)
 
     zero = tl.zeros([UD.phases, UW.phases, F.rows, F.lanes], dtype)
     moves_w = moves(UW, zero, 3)
     moves_d = moves(UD, tl.sum(zero, 1, keep_dims=True), 2)
-    fine = fine_within(tile, T, UD, UW)
-    total = tl.zeros([F.rows, F.lanes], dtype)
+    fine = fine_within(tile, T, UD, UW, F)
+    total = tl.zeros([F.rows * F.lanes], dtype)
     start = begin - (UH.shifts - 1)
-    window = load_rows(
-        0, UH.window - UH.per, start, of_x, X, bias, f_d, f_w, UD, UH, UW, F, dtype
-    )
-    v_window = load_rows(
-        0, VH.window - VH.per, start, of_v_out, Y, None, g_d, g_w, VD, VH, VW, F, dtype
-    )
+    before: tl.constexpr = max(UH.shifts, VH.shifts) - 1  # periods that fill the windows
+    window = zeros(UH.window, zero)
+    v_window = zeros(VH.window, zero)
     sums = zeros(UH.window, zero)
-    for I in range(start, end):
-        window = window + load_rows(  # noqa: RUF005
-            UH.window - UH.per, UH.per, I, of_x, X, bias, f_d, f_w, UD, UH, UW, F, dtype
-        )
-        v_window = v_window + load_rows(  # noqa: RUF005
-            VH.window - VH.per, VH.per, I, of_v_out, Y, None, g_d, g_w, VD, VH, VW, F, dtype
-        )
-        for q in tl.static_range(UH.period):
-            s = expand(window, f_h, UH, q)
-            v_s = expand(v_window, g_h, VH, q) * derivative(s, slope, gain, F.activation)
-            v_s = tl.where(fine & within(I * UH.period + q, T.fine[1]), v_s, 0.0)
-            sums = reduce(sums, f_h, UH, q, v_s)
+    for I in range(start - before, end):
+        rows = load_rows(I, of_x, X, bias, f_d, f_w, UD, UH, UW, F, dtype)
+        window = slide(window, UH.per, rows)
+        rows = load_rows(I, of_v_out, Y, None, g_d, g_w, VD, VH, VW, F, dtype)
+        v_window = slide(v_window, VH.per, rows)
+        if I >= start:
+            for q in tl.static_range(UH.period):
+                s = expand(window, f_h, UH, q)
+                v_s = expand(v_window, g_h, VH, q) * derivative(s, slope, gain, F.activation)
+                v_s = tl.where(fine & within(I * UH.period + q, T.fine[1]), v_s, 0.0)
+                sums = reduce(sums, f_h, UH, q, v_s)
         if I >= begin:
             for o in tl.static_range(UH.per):
                 n_h = I * UH.per + X.first[1] + o
@@ -94,11 +99,11 @@ def alias_free_activation_bwd_kernel(
                     v_x, of_v_x, n_h, V, sums[o], f_d, f_w, moves_d, moves_w, total,
                     partial is not None, UD, UW, F,
                 )  # fmt: skip
-        window = slide(window, UH.per, ())
-        v_window = slide(v_window, VH.per, ())
         sums = slide(sums, UH.per, zeros(UH.per, zero))
     if partial is not None:
-        tile_index = tl.program_id(0) % (T.strips * T.tiles_w * T.tiles_d)
-        row = tile_index.to(tl.int64) * T.planes + plane
-        p = partial + row * F.depth + tl.arange(0, F.rows) % F.depth
-        tl.store(p, tl.sum(total, 1), mask=plane < T.planes)
+        part = tl.program_id(0) % (T.strips * T.tiles_w * T.tiles_d)
+        row, lane = rows_lanes(F)
+        p = partial + (part.to(tl.int64) * T.planes + plane) * F.depth + row % F.depth
+        sums = tl.sum(tl.reshape(total, [F.rows, F.lanes]), 1, keep_dims=True)
+        sums = tl.reshape(tl.broadcast_to(sums, [F.rows, F.lanes]), [F.rows * F.lanes])
+        tl.store(p, sums, mask=(plane < T.planes) & (lane == 0))

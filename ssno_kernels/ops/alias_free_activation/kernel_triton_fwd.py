@@ -9,6 +9,9 @@ import triton.language as tl
 from .kernel_triton_math import activate
 from .kernel_triton_sweep import (
     corner,
+    decoded,
+    decoded_signal,
+    decoded_tiling,
     expand,
     load_rows,
     moves,
@@ -23,7 +26,9 @@ from .kernel_triton_sweep import (
 )
 
 
-@triton.jit(do_not_specialize=["steps", "scalars", "X", "Y", "T"])
+@triton.jit(
+    do_not_specialize=["out", "x", "bias", "up_filter", "down_filter"]
+)
 def alias_free_activation_fwd_kernel(
     out, x, bias, up_filter, down_filter, steps, scalars, X, Y, T,
     UD: tl.constexpr, UH: tl.constexpr, UW: tl.constexpr,
@@ -32,35 +37,36 @@ def alias_free_activation_fwd_kernel(
     """(A1) to (A5) for one tile: X describes x and its links U, Y out and its links V."""
     dtype: tl.constexpr = up_filter.dtype.element_ty
     gain, slope = number(scalars[0], dtype), number(scalars[1], dtype)
+    X, Y, T = decoded_signal(X), decoded_signal(Y), decoded_tiling(T)
+    steps = decoded(steps)
     tile = tile_of(T, VD, VW, F)
     plane, _, _, begin, end = tile
     of_x = corner(x, X, tile, T, UD, UW)
     of_out = corner(out, Y, tile, T, VD, VW)
     if bias is not None:
-        bias = tl.load(bias + plane % T.channels * steps[2])[:, None]
-    f_d = window_taps(taps_of(up_filter, steps[0], UD, UD.rate, False), UD, 0, dtype)
-    g_d = window_taps(taps_of(down_filter, steps[1], VD, 1, True), VD, 0, dtype)
+        bias = tl.load(bias + plane % T.channels * steps[2])
+    f_d = window_taps(taps_of(up_filter, steps[0], UD, UD.rate, False), UD, 0, F, dtype)
+    g_d = window_taps(taps_of(down_filter, steps[1], VD, 1, True), VD, 0, F, dtype)
     f_h = taps_of(up_filter, steps[0], UH, UH.rate, False)
     g_h = taps_of(down_filter, steps[1], VH, 1, True)
-    f_w = window_taps(taps_of(up_filter, steps[0], UW, UW.rate, False), UW, 1, dtype)
-    g_w = window_taps(taps_of(down_filter, steps[1], VW, 1, True), VW, 1, dtype)
+    f_w = window_taps(taps_of(up_filter, steps[0], UW, UW.rate, False), UW, 1, F, dtype)
+    g_w = window_taps(taps_of(down_filter, steps[1], VW, 1, True), VW, 1, F, dtype)
 
-    unused = tl.zeros([F.rows, F.lanes], dtype)
+    unused = tl.zeros([F.rows * F.lanes], dtype)
     zero = tl.zeros([UD.phases, UW.phases, F.rows, F.lanes], dtype)
     moves_w = moves(VW, zero, 3)
     moves_d = moves(VD, tl.sum(zero, 1, keep_dims=True), 2)
     start = begin - (VH.shifts - 1)
-    window = load_rows(
-        0, UH.window - UH.per, start, of_x, X, bias, f_d, f_w, UD, UH, UW, F, dtype
-    )
+    before: tl.constexpr = UH.shifts - 1  # periods that fill the windows
+    window = zeros(UH.window, zero)
     sums = zeros(VH.window, zero)
-    for I in range(start, end):
-        window = window + load_rows(  # noqa: RUF005
-            UH.window - UH.per, UH.per, I, of_x, X, bias, f_d, f_w, UD, UH, UW, F, dtype
-        )
-        for q in tl.static_range(UH.period):
-            t = activate(expand(window, f_h, UH, q), slope, gain, F.activation)
-            sums = reduce(sums, g_h, VH, q, t)
+    for I in range(start - before, end):
+        rows = load_rows(I, of_x, X, bias, f_d, f_w, UD, UH, UW, F, dtype)
+        window = slide(window, UH.per, rows)
+        if I >= start:
+            for q in tl.static_range(UH.period):
+                t = activate(expand(window, f_h, UH, q), slope, gain, F.activation)
+                sums = reduce(sums, g_h, VH, q, t)
         if I >= begin:
             for o in tl.static_range(VH.per):
                 n_h = I * VH.per + Y.first[1] + o
@@ -68,5 +74,4 @@ def alias_free_activation_fwd_kernel(
                     out, of_out, n_h, Y, sums[o], g_d, g_w, moves_d, moves_w, unused,
                     False, VD, VW, F,
                 )  # fmt: skip
-        window = slide(window, UH.per, ())
         sums = slide(sums, VH.per, zeros(VH.per, zero))

@@ -112,10 +112,10 @@ def _tiles(count: int, length: int, shifts: int) -> int:
     return triton.cdiv(count, length - shifts + 1)
 
 
-def _length(count: int, shifts: int, choices: tuple[int, ...]) -> int:
-    """The length of tiles that cover `count` periods with the fewest threads."""
-    fitting = [n for n in choices if n > shifts] or [2 * triton.next_power_of_2(shifts)]
-    return min(fitting, key=lambda n: (_tiles(count, n, shifts) * n, n))
+def _length(count: int, shifts: int, lengths: tuple[int, ...]) -> int:
+    """The shortest tile that holds `count` periods, else the longest."""
+    lengths = [n for n in lengths if n > shifts] or [2 * triton.next_power_of_2(shifts)]
+    return next((n for n in lengths if n - shifts + 1 >= count), lengths[-1])
 
 
 def on_device(x: Tensor) -> bool:
@@ -146,9 +146,17 @@ def tiles(L: Links, S: Signal, x: Tensor, fine: tuple[int, ...], activation: int
     strips = triton.cdiv(counts[1], strip)
     origin = (spans[0][0] - (L.d.shifts - 1), spans[1][0], spans[2][0] - (L.w.shifts - 1))
     T = Tiling(
-        origin, spans[1][1], planes, x.shape[1], tiles_d, tiles_w, strips, strip, fine
+        origin, fine, spans[1][1], planes, x.shape[1], tiles_d, tiles_w, strips, strip
     )
     return T, Flags(depth, depth * share, lanes, activation), programs * strips
+
+
+def encoded(values):
+    """Numbers that are never 1 or a multiple of 16, for which Triton would compile anew."""
+    if isinstance(values, int):
+        return 4 * values + 2
+    each = map(encoded, values)
+    return type(values)(*each) if hasattr(values, "_fields") else tuple(each)
 
 
 def split(value: float) -> tuple[float, float]:

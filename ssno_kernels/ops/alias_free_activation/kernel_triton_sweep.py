@@ -58,6 +58,7 @@ class Tiling(NamedTuple):
     """What a kernel is launched for: tiles of the result, by periods."""
 
     origin: tuple  # periods of the first tile's first row, first strip and first lane
+    fine: tuple  # sizes of the upsampled signal
     last: int  # period of the height, + 1
     planes: int  # B C
     channels: int
@@ -65,7 +66,20 @@ class Tiling(NamedTuple):
     tiles_w: int
     strips: int
     strip: int  # periods of a strip
-    fine: tuple  # sizes of the upsampled signal
+
+
+@inline
+def decoded(values):
+    """The numbers that `kernel_triton_plan.encoded` made."""
+    found = ()
+    for i in tl.static_range(len(values)):
+        found = found + (values[i] >> 2,)  # noqa: RUF005
+    return found
+
+
+@inline
+def decoded_signal(A):
+    return Signal(decoded(A.size), decoded(A.first), decoded(A.stride))
 
 
 @inline
@@ -88,25 +102,26 @@ def taps_of(pointer, step, L: tl.constexpr, scale: tl.constexpr, reverse: tl.con
 
 
 @inline
-def phase_taps(h, L: tl.constexpr, w: tl.constexpr, AXIS: tl.constexpr, dtype: tl.constexpr):
-    """The weights of all phases for member w of the window, along axis 0 or 1 of a tile.
+def phase_taps(h, L: tl.constexpr, w: tl.constexpr, AXIS: tl.constexpr, F: tl.constexpr, dtype: tl.constexpr):
+    """The weights of all phases, along axis 0 or 1 of a tile, for member w of the window.
 
-    Also which of them are taps.
+    Also which of them are taps. Whole tiles, so that a phase is the number of a register.
     """
     q = tl.arange(0, L.phases)
     q = q[:, None, None, None] if AXIS == 0 else q[None, :, None, None]
-    k = q + (L.rho - (L.base + w) * L.rate)
-    weights = tl.zeros(q.shape, dtype)
+    shape: tl.constexpr = [q.shape[0], q.shape[1], F.rows, F.lanes]
+    k = tl.broadcast_to(q + (L.rho - (L.base + w) * L.rate), shape)
+    weights = tl.zeros(shape, dtype)
     for i in tl.static_range(L.taps):
         weights = tl.where(k == i, h[i], weights)
     return weights, (k >= 0) & (k < L.taps) & (q < L.period)
 
 
 @inline
-def window_taps(h, L: tl.constexpr, AXIS: tl.constexpr, dtype: tl.constexpr):
+def window_taps(h, L: tl.constexpr, AXIS: tl.constexpr, F: tl.constexpr, dtype: tl.constexpr):
     found = ()
     for w in tl.static_range(L.window):
-        found = found + (phase_taps(h, L, w, AXIS, dtype),)  # noqa: RUF005
+        found = found + (phase_taps(h, L, w, AXIS, F, dtype),)  # noqa: RUF005
     return found
 
 
@@ -151,22 +166,37 @@ def zeros(count: tl.constexpr, like):
 
 
 @inline
+def decoded_tiling(T):
+    return Tiling(
+        decoded(T.origin), decoded(T.fine), T.last >> 2, T.planes >> 2, T.channels >> 2,
+        T.tiles_d >> 2, T.tiles_w >> 2, T.strips >> 2, T.strip >> 2,
+    )  # fmt: skip
+
+
+@inline
 def tile_of(T, D: tl.constexpr, W: tl.constexpr, F: tl.constexpr):
     """What a program works on: planes, periods of depth and width, first and last strip period.
 
-    The first shifts - 1 periods of a tile only add to the sums of others.
+    The first three are [ROWS LANES]; on tiles of two axes the compiler would lay threads out along
+    the wrong one. The first shifts - 1 periods of a tile only add to the sums of others.
     """
     i = tl.program_id(0)
     strip = i % T.strips
     i = i // T.strips
     tile_w = i % T.tiles_w
     i = i // T.tiles_w
-    rows = tl.arange(0, F.rows)
-    period_d = T.origin[0] + i % T.tiles_d * (F.depth - D.shifts + 1) + rows % F.depth
-    plane = i // T.tiles_d * (F.rows // F.depth) + rows // F.depth
-    period_w = T.origin[2] + tile_w * (F.lanes - W.shifts + 1) + tl.arange(0, F.lanes)
+    row, lane = rows_lanes(F)
+    period_d = T.origin[0] + i % T.tiles_d * (F.depth - D.shifts + 1) + row % F.depth
+    plane = i // T.tiles_d * (F.rows // F.depth) + row // F.depth
+    period_w = T.origin[2] + tile_w * (F.lanes - W.shifts + 1) + lane
     begin = T.origin[1] + strip * T.strip
     return plane, period_d, period_w, begin, tl.minimum(begin + T.strip, T.last)
+
+
+@inline
+def rows_lanes(F: tl.constexpr):
+    i = tl.arange(0, F.rows * F.lanes)
+    return i // F.lanes, i % F.lanes
 
 
 @inline
@@ -184,20 +214,19 @@ def members_within(n, count: tl.constexpr, size):
 
 @inline
 def corner(pointer, A, tile, T, D: tl.constexpr, W: tl.constexpr):
-    """Pointers [ROWS, LANES] to the first samples linked with periods, in row 0 of the height.
+    """Pointers [ROWS LANES] to the first samples linked with periods, in row 0 of the height.
 
     Also which planes exist, and which members of the windows along depth and width.
     """
     plane, period_d, period_w, _, _ = tile
-    b = (plane // T.channels).to(tl.int64)
-    c = (plane % T.channels).to(tl.int64)
     n_d = period_d * D.per + A.first[0]
     n_w = period_w * W.per + A.first[2]
-    rows = b * A.stride[0] + c * A.stride[1] + n_d.to(tl.int64) * A.stride[2]
-    pointers = pointer + rows[:, None] + (n_w.to(tl.int64) * A.stride[4])[None, :]
-    masks_d = members_within(n_d[:, None], D.window, A.size[0])
-    masks_w = members_within(n_w[None, :], W.window, A.size[2])
-    return pointers, (plane < T.planes)[:, None], masks_d, masks_w
+    pointers = pointer + (plane // T.channels).to(tl.int64) * A.stride[0]
+    pointers += (plane % T.channels).to(tl.int64) * A.stride[1]
+    pointers += n_d.to(tl.int64) * A.stride[2] + n_w.to(tl.int64) * A.stride[4]
+    masks_d = members_within(n_d, D.window, A.size[0])
+    masks_w = members_within(n_w, W.window, A.size[2])
+    return pointers, plane < T.planes, masks_d, masks_w
 
 
 @inline
@@ -218,7 +247,7 @@ def expand_row(
             x = tl.load(pointers + w * A.stride[4], mask=mask, other=0.0).to(dtype)
             if bias is not None:
                 x = tl.where(mask, x + bias, 0.0)
-            y = add_phases(y, weights_w, W, w, x[None, None])
+            y = add_phases(y, weights_w, W, w, tl.reshape(x, [1, 1, F.rows, F.lanes]))
         if D.filtered:
             total = add_phases(total, weights_d, D, v, y)
             pointers += A.stride[2]
@@ -229,13 +258,13 @@ def expand_row(
 
 @inline
 def load_rows(
-    first: tl.constexpr, count: tl.constexpr, I, corner, A, bias, weights_d, weights_w,
+    I, corner, A, bias, weights_d, weights_w,
     D: tl.constexpr, H: tl.constexpr, W: tl.constexpr, F: tl.constexpr, dtype: tl.constexpr,
 ):  # fmt: skip
-    """Expanded rows first, ..., first + count - 1 of the window of period I."""
+    """The expanded rows by which the window of period I goes beyond that of the period before."""
     rows = ()
-    for w in tl.static_range(count):
-        n_h = I * H.per + A.first[1] + (first + w)
+    for w in tl.static_range(H.per):
+        n_h = I * H.per + A.first[1] + (H.window - H.per + w)
         row = expand_row(corner, n_h, A, bias, weights_d, weights_w, D, W, F, dtype)
         rows = rows + (row,)  # noqa: RUF005
     return rows
@@ -291,14 +320,14 @@ def store_row(
     """Write a row of a result from its sums z [PD, PW, ROWS, LANES]; if SUM, add it to `total`."""
     pointers, planes, masks_d, masks_w = corner
     pointers += tl.cast(n_h, tl.int64) * A.stride[3]
-    whole = (tl.arange(0, F.lanes) >= W.shifts - 1)[None, :]
-    whole &= (tl.arange(0, F.rows) % F.depth >= D.shifts - 1)[:, None]
+    row, lane = rows_lanes(F)
+    whole = (lane >= W.shifts - 1) & (row % F.depth >= D.shifts - 1)
     whole &= planes & within(n_h, A.size[1])
     for o_w in tl.static_range(W.per):
         y = reduce_tile(z, weights_w, moves_w, W, o_w, 3)
         for o_d in tl.static_range(D.per):
             x = reduce_tile(y, weights_d, moves_d, D, o_d, 2) if D.filtered else y
-            x = tl.reshape(x, [F.rows, F.lanes])
+            x = tl.reshape(x, [F.rows * F.lanes])
             mask = whole & masks_d[o_d] & masks_w[o_w]
             if result is not None:
                 p = pointers + (o_d * A.stride[2] + o_w * A.stride[4])
