@@ -21,10 +21,10 @@ def alias_free_activation_fwd_triton(*arguments) -> Tensor:
         return out
     P = planning.plan(a)
     X, Y = P.signal(a.x, P.first_u), P.signal(out, P.first_v)
-    T, F, programs = planning.tiles(P.V, Y, a.x, P.fine, a.activation)
+    T, F, programs = planning.tiles(P.V, Y, a.x, P.fine, a.activation, 32)
     alias_free_activation_fwd_kernel[(programs,)](
-        out, a.x, a.bias, a.up_filter, a.down_filter, *_numbers(a), *map(planning.encoded, (X, Y, T)),
-        *P.constants(), F.constants(), num_warps=planning.warps(F),
+        out, *_inputs(a), *planning.encoded((X, Y, T)), *P.constants(), F.constants(),
+        num_warps=planning.warps(F),
     )  # fmt: skip
     return out
 
@@ -40,22 +40,22 @@ def alias_free_activation_bwd_triton(v_out: Tensor, *arguments) -> tuple[Tensor,
     else:
         P = planning.plan(a)
         X, Y = P.signal(a.x, P.first_u), P.signal(v_out, P.first_v)
-        T, F, programs = planning.tiles(P.U, X, a.x, P.fine, a.activation)
+        T, F, programs = planning.tiles(P.U, X, a.x, P.fine, a.activation, 16)
         if need_bias:
             parts = T.strips * T.tiles_w * T.tiles_d
             partial = a.up_filter.new_empty(parts, *a.x.shape[:2], F.depth)
         V = X if v_x is None else P.signal(v_x, P.first_u)
         alias_free_activation_bwd_kernel[(programs,)](
-            v_x, partial, v_out, a.x, a.bias, a.up_filter, a.down_filter, *_numbers(a),
-            *map(planning.encoded, (X, Y, V, T)), *P.constants(), F.constants(), num_warps=planning.warps(F),
+            v_x, partial, v_out, *_inputs(a), *planning.encoded((X, Y, V, T)), *P.constants(),
+            F.constants(), num_warps=planning.warps(F),
         )  # fmt: skip
     empty = a.x.new_empty(0)
     v_bias = partial.sum((0, 1, 3)) if need_bias else empty
     return empty if v_x is None else v_x, v_bias
 
 
-def _numbers(a: Arguments) -> tuple[tuple, tuple]:
-    """Steps between the taps and between the biases; gain and slope."""
-    bias = 0 if a.bias is None else a.bias.stride(0)
-    steps = (a.up_filter.stride(0), a.down_filter.stride(0), bias)
-    return planning.encoded(steps), (planning.split(a.gain), planning.split(a.negative_slope))
+def _inputs(a: Arguments) -> tuple:
+    """Tensors, steps between taps and biases, gain and slope."""
+    steps = [0 if t is None else t.stride(0) for t in (a.up_filter, a.down_filter, a.bias)]
+    numbers = (planning.split(a.gain), planning.split(a.negative_slope))
+    return a.x, a.bias, a.up_filter, a.down_filter, planning.encoded(tuple(steps)), numbers

@@ -9,6 +9,7 @@ import triton.language as tl
 from ..selective_scan.kernel_triton_math import inline
 from .kernel_triton_math import derivative
 from .kernel_triton_sweep import (
+    copies,
     corner,
     decoded,
     decoded_signal,
@@ -25,7 +26,6 @@ from .kernel_triton_sweep import (
     tile_of,
     window_taps,
     within,
-    zeros,
 )
 
 
@@ -40,9 +40,7 @@ def fine_within(tile, T, D: tl.constexpr, W: tl.constexpr, F: tl.constexpr):
     return within(j_d, T.fine[0]) & within(j_w, T.fine[2])
 
 
-@triton.jit(
-    do_not_specialize=["v_x", "partial", "v_out", "x", "bias", "up_filter", "down_filter"]
-)
+@triton.jit(do_not_specialize=["v_x", "partial", "v_out", "x", "bias", "up_filter", "down_filter"])
 def alias_free_activation_bwd_kernel(
     v_x, partial, v_out, x, bias, up_filter, down_filter, steps, scalars, X, Y, V, T,
     UD: tl.constexpr, UH: tl.constexpr, UW: tl.constexpr,
@@ -71,35 +69,35 @@ def alias_free_activation_bwd_kernel(
     f_w = window_taps(taps_of(up_filter, steps[0], UW, UW.rate, False), UW, 1, F, dtype)
     g_w = window_taps(taps_of(down_filter, steps[1], VW, 1, True), VW, 1, F, dtype)
 
-    zero = tl.zeros([UD.phases, UW.phases, F.rows, F.lanes], dtype)
+    zero = tl.full([UD.phases, UW.phases, F.rows, F.lanes], 0.0, dtype)
     moves_w = moves(UW, zero, 3)
-    moves_d = moves(UD, tl.sum(zero, 1, keep_dims=True), 2)
+    moves_d = moves(UD, tl.full([UD.phases, 1, F.rows, F.lanes], 0.0, dtype), 2)
     fine = fine_within(tile, T, UD, UW, F)
-    total = tl.zeros([F.rows * F.lanes], dtype)
+    total = tl.full([F.rows * F.lanes], 0.0, dtype)
     start = begin - (UH.shifts - 1)
     before: tl.constexpr = max(UH.shifts, VH.shifts) - 1  # periods that fill the windows
-    window = zeros(UH.window, zero)
-    v_window = zeros(VH.window, zero)
-    sums = zeros(UH.window, zero)
-    for I in range(start - before, end):
-        rows = load_rows(I, of_x, X, bias, f_d, f_w, UD, UH, UW, F, dtype)
+    window = copies(UH.window, zero)
+    v_window = copies(VH.window, zero)
+    sums = copies(UH.window, zero)
+    for i in range(start - before, end):
+        rows = load_rows(i, of_x, X, bias, f_d, f_w, zero, UD, UH, UW)
         window = slide(window, UH.per, rows)
-        rows = load_rows(I, of_v_out, Y, None, g_d, g_w, VD, VH, VW, F, dtype)
+        rows = load_rows(i, of_v_out, Y, None, g_d, g_w, zero, VD, VH, VW)
         v_window = slide(v_window, VH.per, rows)
-        if I >= start:
+        if i >= start:
             for q in tl.static_range(UH.period):
                 s = expand(window, f_h, UH, q)
                 v_s = expand(v_window, g_h, VH, q) * derivative(s, slope, gain, F.activation)
-                v_s = tl.where(fine & within(I * UH.period + q, T.fine[1]), v_s, 0.0)
+                v_s = tl.where(fine & within(i * UH.period + q, T.fine[1]), v_s, 0.0)
                 sums = reduce(sums, f_h, UH, q, v_s)
-        if I >= begin:
+        if i >= begin:
             for o in tl.static_range(UH.per):
-                n_h = I * UH.per + X.first[1] + o
+                n_h = i * UH.per + X.first[1] + o
                 total = store_row(
                     v_x, of_v_x, n_h, V, sums[o], f_d, f_w, moves_d, moves_w, total,
                     partial is not None, UD, UW, F,
                 )  # fmt: skip
-        sums = slide(sums, UH.per, zeros(UH.per, zero))
+        sums = slide(sums, UH.per, copies(UH.per, zero))
     if partial is not None:
         part = tl.program_id(0) % (T.strips * T.tiles_w * T.tiles_d)
         row, lane = rows_lanes(F)

@@ -8,6 +8,7 @@ import triton.language as tl
 
 from .kernel_triton_math import activate
 from .kernel_triton_sweep import (
+    copies,
     corner,
     decoded,
     decoded_signal,
@@ -22,13 +23,10 @@ from .kernel_triton_sweep import (
     taps_of,
     tile_of,
     window_taps,
-    zeros,
 )
 
 
-@triton.jit(
-    do_not_specialize=["out", "x", "bias", "up_filter", "down_filter"]
-)
+@triton.jit(do_not_specialize=["out", "x", "bias", "up_filter", "down_filter"])
 def alias_free_activation_fwd_kernel(
     out, x, bias, up_filter, down_filter, steps, scalars, X, Y, T,
     UD: tl.constexpr, UH: tl.constexpr, UW: tl.constexpr,
@@ -52,26 +50,26 @@ def alias_free_activation_fwd_kernel(
     f_w = window_taps(taps_of(up_filter, steps[0], UW, UW.rate, False), UW, 1, F, dtype)
     g_w = window_taps(taps_of(down_filter, steps[1], VW, 1, True), VW, 1, F, dtype)
 
-    unused = tl.zeros([F.rows * F.lanes], dtype)
-    zero = tl.zeros([UD.phases, UW.phases, F.rows, F.lanes], dtype)
+    unused = tl.full([F.rows * F.lanes], 0.0, dtype)
+    zero = tl.full([UD.phases, UW.phases, F.rows, F.lanes], 0.0, dtype)
     moves_w = moves(VW, zero, 3)
-    moves_d = moves(VD, tl.sum(zero, 1, keep_dims=True), 2)
+    moves_d = moves(VD, tl.full([UD.phases, 1, F.rows, F.lanes], 0.0, dtype), 2)
     start = begin - (VH.shifts - 1)
     before: tl.constexpr = UH.shifts - 1  # periods that fill the windows
-    window = zeros(UH.window, zero)
-    sums = zeros(VH.window, zero)
-    for I in range(start - before, end):
-        rows = load_rows(I, of_x, X, bias, f_d, f_w, UD, UH, UW, F, dtype)
+    window = copies(UH.window, zero)
+    sums = copies(VH.window, zero)
+    for i in range(start - before, end):
+        rows = load_rows(i, of_x, X, bias, f_d, f_w, zero, UD, UH, UW)
         window = slide(window, UH.per, rows)
-        if I >= start:
+        if i >= start:
             for q in tl.static_range(UH.period):
                 t = activate(expand(window, f_h, UH, q), slope, gain, F.activation)
                 sums = reduce(sums, g_h, VH, q, t)
-        if I >= begin:
+        if i >= begin:
             for o in tl.static_range(VH.per):
-                n_h = I * VH.per + Y.first[1] + o
+                n_h = i * VH.per + Y.first[1] + o
                 store_row(
                     out, of_out, n_h, Y, sums[o], g_d, g_w, moves_d, moves_w, unused,
                     False, VD, VW, F,
                 )  # fmt: skip
-        sums = slide(sums, VH.per, zeros(VH.per, zero))
+        sums = slide(sums, VH.per, copies(VH.per, zero))

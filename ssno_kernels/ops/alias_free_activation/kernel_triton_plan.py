@@ -123,14 +123,17 @@ def on_device(x: Tensor) -> bool:
     return x.device.type != "cpu"
 
 
-def tiles(L: Links, S: Signal, x: Tensor, fine: tuple[int, ...], activation: int):
+def tiles(
+    L: Links, S: Signal, x: Tensor, fine: tuple[int, ...], activation: int, lanes_3d: int
+) -> tuple[Tiling, Flags, int]:
     """(tiles of the signal S, which the links L reduce to; flags; number of programs)."""
     spans = [periods(*of) for of in zip(L, S.first, S.size, strict=True)]
     counts = [last - first for first, last in spans]
     planes = x.shape[0] * x.shape[1]
-    depth, lanes, threads, enough = 1, 0, 128, 8 * processors(x.device)
+    depth, threads, enough = 1, 128, 8 * processors(x.device)
     if on_device(x):
-        lanes = _length(counts[2], L.w.shifts, (8, 16, 32))
+        longest = lanes_3d if L.d.filtered else 32
+        lanes = _length(counts[2], L.w.shifts, (8, 16, longest))
         if L.d.filtered:
             depth = _length(counts[0], L.d.shifts, (8, 16))
     else:
@@ -145,9 +148,7 @@ def tiles(L: Links, S: Signal, x: Tensor, fine: tuple[int, ...], activation: int
     strip = max(strip, 4 * (L.h.shifts - 1), 1)
     strips = triton.cdiv(counts[1], strip)
     origin = (spans[0][0] - (L.d.shifts - 1), spans[1][0], spans[2][0] - (L.w.shifts - 1))
-    T = Tiling(
-        origin, fine, spans[1][1], planes, x.shape[1], tiles_d, tiles_w, strips, strip
-    )
+    T = Tiling(origin, fine, spans[1][1], planes, x.shape[1], tiles_d, tiles_w, strips, strip)
     return T, Flags(depth, depth * share, lanes, activation), programs * strips
 
 

@@ -79,7 +79,10 @@ def decoded(values):
 
 @inline
 def decoded_signal(A):
-    return Signal(decoded(A.size), decoded(A.first), decoded(A.stride))
+    stride = ()
+    for i in tl.static_range(5):
+        stride = stride + (tl.cast(A.stride[i] >> 2, tl.int64),)  # noqa: RUF005
+    return Signal(decoded(A.size), decoded(A.first), stride)
 
 
 @inline
@@ -102,18 +105,29 @@ def taps_of(pointer, step, L: tl.constexpr, scale: tl.constexpr, reverse: tl.con
 
 
 @inline
-def phase_taps(h, L: tl.constexpr, w: tl.constexpr, AXIS: tl.constexpr, F: tl.constexpr, dtype: tl.constexpr):
+def with_tap(weights, at, h, k: tl.constexpr):
+    """The weights, with h[k] in some places where there is such a tap."""
+    if k >= 0 and k < len(h):
+        return tl.where(at, h[k], weights)
+    else:
+        return weights
+
+
+@inline
+def phase_taps(
+    h, L: tl.constexpr, w: tl.constexpr, AXIS: tl.constexpr, F: tl.constexpr, dtype: tl.constexpr
+):
     """The weights of all phases, along axis 0 or 1 of a tile, for member w of the window.
 
     Also which of them are taps. Whole tiles, so that a phase is the number of a register.
     """
     q = tl.arange(0, L.phases)
     q = q[:, None, None, None] if AXIS == 0 else q[None, :, None, None]
-    shape: tl.constexpr = [q.shape[0], q.shape[1], F.rows, F.lanes]
-    k = tl.broadcast_to(q + (L.rho - (L.base + w) * L.rate), shape)
-    weights = tl.zeros(shape, dtype)
-    for i in tl.static_range(L.taps):
-        weights = tl.where(k == i, h[i], weights)
+    q = tl.broadcast_to(q, [q.shape[0], q.shape[1], F.rows, F.lanes])
+    weights = tl.full(q.shape, 0.0, dtype)
+    for i in tl.static_range(L.period):
+        weights = with_tap(weights, q == i, h, i + L.rho - (L.base + w) * L.rate)
+    k = q + (L.rho - (L.base + w) * L.rate)
     return weights, (k >= 0) & (k < L.taps) & (q < L.period)
 
 
@@ -158,10 +172,10 @@ def slide(values, count: tl.constexpr, new):
 
 
 @inline
-def zeros(count: tl.constexpr, like):
+def copies(count: tl.constexpr, value):
     values = ()
     for _ in tl.static_range(count):
-        values = values + (tl.zeros_like(like),)  # noqa: RUF005
+        values = values + (value,)  # noqa: RUF005
     return values
 
 
@@ -221,33 +235,29 @@ def corner(pointer, A, tile, T, D: tl.constexpr, W: tl.constexpr):
     plane, period_d, period_w, _, _ = tile
     n_d = period_d * D.per + A.first[0]
     n_w = period_w * W.per + A.first[2]
-    pointers = pointer + (plane // T.channels).to(tl.int64) * A.stride[0]
-    pointers += (plane % T.channels).to(tl.int64) * A.stride[1]
-    pointers += n_d.to(tl.int64) * A.stride[2] + n_w.to(tl.int64) * A.stride[4]
+    pointers = pointer + plane // T.channels * A.stride[0] + plane % T.channels * A.stride[1]
+    pointers += n_d * A.stride[2] + n_w * A.stride[4]
     masks_d = members_within(n_d, D.window, A.size[0])
     masks_w = members_within(n_w, W.window, A.size[2])
     return pointers, plane < T.planes, masks_d, masks_w
 
 
 @inline
-def expand_row(
-    corner, n_h, A, bias, weights_d, weights_w,
-    D: tl.constexpr, W: tl.constexpr, F: tl.constexpr, dtype: tl.constexpr,
-):  # fmt: skip
-    """A coarse row expanded along depth and width: [PD, PW, ROWS, LANES]."""
+def expand_row(corner, n_h, A, bias, weights_d, weights_w, zero, D: tl.constexpr, W: tl.constexpr):
+    """A coarse row expanded along depth and width: [PD, PW, ROWS, LANES], as `zero`."""
     pointers, planes, masks_d, masks_w = corner
-    pointers += tl.cast(n_h, tl.int64) * A.stride[3]
-    row = planes & within(n_h, A.size[1])
-    total = tl.zeros([D.phases, W.phases, F.rows, F.lanes], dtype)
+    pointers += n_h * A.stride[3]
+    total = zero
     for v in tl.static_range(D.window):
-        plane = row & masks_d[v]
-        y = tl.zeros([1, W.phases, F.rows, F.lanes], dtype)
+        y = tl.full([1, zero.shape[1], zero.shape[2], zero.shape[3]], 0.0, zero.dtype)
+        plane = planes & masks_d[v]
         for w in tl.static_range(W.window):
             mask = plane & masks_w[w]
-            x = tl.load(pointers + w * A.stride[4], mask=mask, other=0.0).to(dtype)
+            x = tl.load(pointers + w * A.stride[4], mask=mask, other=0.0).to(zero.dtype)
             if bias is not None:
                 x = tl.where(mask, x + bias, 0.0)
-            y = add_phases(y, weights_w, W, w, tl.reshape(x, [1, 1, F.rows, F.lanes]))
+            x = tl.reshape(x, [1, 1, zero.shape[2], zero.shape[3]])
+            y = add_phases(y, weights_w, W, w, x)
         if D.filtered:
             total = add_phases(total, weights_d, D, v, y)
             pointers += A.stride[2]
@@ -258,14 +268,16 @@ def expand_row(
 
 @inline
 def load_rows(
-    I, corner, A, bias, weights_d, weights_w,
-    D: tl.constexpr, H: tl.constexpr, W: tl.constexpr, F: tl.constexpr, dtype: tl.constexpr,
+    i, corner, A, bias, weights_d, weights_w, zero,
+    D: tl.constexpr, H: tl.constexpr, W: tl.constexpr,
 ):  # fmt: skip
-    """The expanded rows by which the window of period I goes beyond that of the period before."""
+    """The expanded rows by which the window of period i goes beyond that of the period before."""
     rows = ()
     for w in tl.static_range(H.per):
-        n_h = I * H.per + A.first[1] + (H.window - H.per + w)
-        row = expand_row(corner, n_h, A, bias, weights_d, weights_w, D, W, F, dtype)
+        n_h = i * H.per + A.first[1] + (H.window - H.per + w)
+        row = zero
+        if within(n_h, A.size[1]):
+            row = expand_row(corner, n_h, A, bias, weights_d, weights_w, zero, D, W)
         rows = rows + (row,)  # noqa: RUF005
     return rows
 
@@ -273,7 +285,7 @@ def load_rows(
 @inline
 def expand(window, h, L: tl.constexpr, q: tl.constexpr):
     """Phase q of the height, from the window."""
-    total = tl.zeros_like(window[0])
+    total = tl.full(window[0].shape, 0.0, window[0].dtype)
     for w in tl.static_range(L.window):
         total = add_tap(total, h, q + L.rho - (L.base + w) * L.rate, window[w])
     return total
@@ -304,7 +316,7 @@ def moves(L: tl.constexpr, like, AXIS: tl.constexpr):
 @inline
 def reduce_tile(z, weights, moves, L: tl.constexpr, o: tl.constexpr, AXIS: tl.constexpr):
     """Coarse sample o of each period along axis 2 or 3; its phases, two axes before, become one."""
-    total = tl.zeros_like(z)
+    total = tl.full(z.shape, 0.0, z.dtype)
     for s in tl.static_range(L.shifts):
         if s * L.per + o < L.window:
             moved = tl.gather(z, moves[s], AXIS) if s > 0 else z
@@ -319,7 +331,7 @@ def store_row(
 ):  # fmt: skip
     """Write a row of a result from its sums z [PD, PW, ROWS, LANES]; if SUM, add it to `total`."""
     pointers, planes, masks_d, masks_w = corner
-    pointers += tl.cast(n_h, tl.int64) * A.stride[3]
+    pointers += n_h * A.stride[3]
     row, lane = rows_lanes(F)
     whole = (lane >= W.shifts - 1) & (row % F.depth >= D.shifts - 1)
     whole &= planes & within(n_h, A.size[1])
