@@ -16,6 +16,7 @@ the second and any higher order, go through the composite.
 from __future__ import annotations
 
 import importlib
+import math
 
 import torch
 from torch import Tensor
@@ -37,7 +38,22 @@ _library = torch.library.Library("ssno_kernels", "FRAGMENT")
 def alias_free_activation(backend: str, *arguments) -> Tensor:
     """The output by the kernels of a backend."""
     a = canonical(Arguments(*arguments))
+    if backend == "triton" and _unrolls_too_far(a):
+        return composite.activate(*a)
     return AliasFreeActivation.apply((backend, *a[TENSORS:]), *a[:TENSORS])
+
+
+def _unrolls_too_far(a: Arguments) -> bool:
+    """Whether filters or factors are too long for Triton kernels, which write every tap out.
+
+    The limits are 24 samples that one period (the least common multiple of the factors) is filtered
+    from along an axis, and 512 numbers a thread.
+    """
+    period, axes = math.lcm(a.up, a.down), a.x.dim() - 2
+    pairs = ((a.up_filter, a.up), (a.down_filter, a.down))
+    window = max((period + filter.shape[0]) // rate for filter, rate in pairs) + 1
+    phases = 1 << (period - 1).bit_length()  # that a thread has along an axis, a power of two
+    return window > 24 or window * phases ** max(axes - 1, 1) > 512
 
 
 class AliasFreeActivation(torch.autograd.Function):

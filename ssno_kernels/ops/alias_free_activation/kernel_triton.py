@@ -21,7 +21,7 @@ def alias_free_activation_fwd_triton(*arguments) -> Tensor:
         return out
     P = planning.plan(a)
     X, Y = P.signal(a.x, P.first_u), P.signal(out, P.first_v)
-    T, F, programs = planning.tiles(P.V, Y, a.x, P.fine, a.activation, 32)
+    T, F, programs = planning.tiles(P.V, Y, a.x, P.fine, a.activation)
     alias_free_activation_fwd_kernel[(programs,)](
         out, *_inputs(a), *planning.encoded((X, Y, T)), *P.constants(), F.constants(),
         num_warps=planning.warps(F),
@@ -40,7 +40,7 @@ def alias_free_activation_bwd_triton(v_out: Tensor, *arguments) -> tuple[Tensor,
     else:
         P = planning.plan(a)
         X, Y = P.signal(a.x, P.first_u), P.signal(v_out, P.first_v)
-        T, F, programs = planning.tiles(P.U, X, a.x, P.fine, a.activation, 16)
+        T, F, programs = planning.tiles(P.U, X, a.x, P.fine, a.activation)
         if need_bias:
             parts = T.strips * T.tiles_w * T.tiles_d
             partial = a.up_filter.new_empty(parts, *a.x.shape[:2], F.depth)

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 from typing import NamedTuple
 
-import numpy as np
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -16,8 +16,6 @@ from .arguments import Arguments
 from .kernel_triton_sweep import Link, Links, Signal, Tiling
 
 AXES = 3  # depth, height, width
-LARGEST_WINDOW = 16  # rows that a thread keeps
-LARGEST_TILE = 512  # numbers that it keeps of one window
 
 
 class Flags(NamedTuple):
@@ -65,12 +63,6 @@ class Plan(NamedTuple):
         size = tuple(1 if axis is None else t.shape[2 + axis] for axis in self.order)
         strides = (0 if axis is None else t.stride(2 + axis) for axis in self.order)
         return Signal(size, first, (*t.stride()[:2], *strides))
-
-    def fits(self) -> bool:
-        """Whether the window of rows, and what is written out for it, are small enough."""
-        phases = self.U.d.phases * self.U.w.phases
-        windows = [getattr(L, axis).window for L in (self.U, self.V) for axis in "dhw"]
-        return max(windows) <= LARGEST_WINDOW and max(windows) * phases <= LARGEST_TILE
 
 
 def plan(a: Arguments) -> Plan:
@@ -124,7 +116,7 @@ def on_device(x: Tensor) -> bool:
 
 
 def tiles(
-    L: Links, S: Signal, x: Tensor, fine: tuple[int, ...], activation: int, lanes_3d: int
+    L: Links, S: Signal, x: Tensor, fine: tuple[int, ...], activation: int
 ) -> tuple[Tiling, Flags, int]:
     """(tiles of the signal S, which the links L reduce to; flags; number of programs)."""
     spans = [periods(*of) for of in zip(L, S.first, S.size, strict=True)]
@@ -132,8 +124,7 @@ def tiles(
     planes = x.shape[0] * x.shape[1]
     depth, threads, enough = 1, 128, 8 * processors(x.device)
     if on_device(x):
-        longest = lanes_3d if L.d.filtered else 32
-        lanes = _length(counts[2], L.w.shifts, (8, 16, longest))
+        lanes = _length(counts[2], L.w.shifts, (8, 16) if L.d.filtered else (8, 16, 32))
         if L.d.filtered:
             depth = _length(counts[0], L.d.shifts, (8, 16))
     else:
@@ -162,5 +153,5 @@ def encoded(values):
 
 def split(value: float) -> tuple[float, float]:
     """A number in two parts that float32, which Triton passes numbers in, can hold."""
-    high = float(np.float32(value))
+    high = ctypes.c_float(value).value
     return high, (value - high if math.isfinite(high) else 0.0)
