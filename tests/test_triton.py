@@ -185,7 +185,8 @@ def test_tiles_agree_with_the_reference(tiles, options):
 @pytest.mark.parametrize("value", ["nan", "inf"])
 def test_what_is_not_finite_stays_within_reach_of_the_filters(tiles, value):
     """A tile is computed as a whole, and half of this one is out of reach."""
-    inputs = alias.make_inputs(torch.float32, batch=1, grid=(12, 25), taps=(4, 5), padding=(4, 3))
+    sizes = {"batch": 1, "channels": 2, "grid": (12, 25), "taps": (4, 5), "padding": (4, 3)}
+    inputs = alias.make_inputs(torch.float32, activation="silu", **sizes)
     inputs["x"][0, 0, 6, 12] = float(value)
     results, expected = run(inputs, spec=alias.SPEC)
     for name in ("out0", "v_x"):
