@@ -70,10 +70,10 @@ def plan(a: Arguments) -> Plan:
     strides = a.x.stride()[2:]
     if on_device(a.x):  # the fastest axis that has a length is the width
         order = sorted(range(axes), key=lambda i: (a.x.shape[2 + i] > 1, -strides[i]))
-    else:  # the shortest is swept
-        order = sorted(range(axes), key=lambda i: a.x.shape[2 + i])
-        order = [*order[1:2], order[0], *order[2:]] if axes == 3 else order
-    order = (None,) * (AXES - axes) + tuple(order)
+        order = (None, None, *order)[-AXES:]
+    else:  # the shortest of three is swept, of two none
+        d, w = (None, *sorted(range(axes), key=lambda i: a.x.shape[2 + i]))[-2:]
+        order = (d, None if axes < AXES else min(set(range(axes)) - {d, w}), w)
     period = math.lcm(a.up, a.down)
     K, M = a.up_filter.shape[0], a.down_filter.shape[0]
     U, V, fine = [], [], []
@@ -104,10 +104,10 @@ def _tiles(count: int, length: int, shifts: int) -> int:
     return triton.cdiv(count, length - shifts + 1)
 
 
-def _length(count: int, shifts: int, lengths: tuple[int, ...]) -> int:
+def _length(count: int, shifts: int, longest: int) -> int:
     """The shortest tile that holds `count` periods, else the longest."""
-    lengths = [n for n in lengths if n > shifts] or [2 * triton.next_power_of_2(shifts)]
-    return next((n for n in lengths if n - shifts + 1 >= count), lengths[-1])
+    longest = max(longest, 2 * triton.next_power_of_2(shifts))
+    return min(max(8, triton.next_power_of_2(count + shifts - 1)), longest)
 
 
 def on_device(x: Tensor) -> bool:
@@ -122,15 +122,12 @@ def tiles(
     spans = [periods(*of) for of in zip(L, S.first, S.size, strict=True)]
     counts = [last - first for first, last in spans]
     planes = x.shape[0] * x.shape[1]
-    depth, threads, enough = 1, 128, 8 * processors(x.device)
-    if on_device(x):
-        lanes = _length(counts[2], L.w.shifts, (8, 16) if L.d.filtered else (8, 16, 32))
-        if L.d.filtered:
-            depth = _length(counts[0], L.d.shifts, (8, 16))
-    else:
-        lanes = triton.next_power_of_2(counts[2] + L.w.shifts - 1)
-        depth = triton.next_power_of_2(counts[0] + L.d.shifts - 1)
-        threads, enough = 1 << 16, 1
+    threads, enough = 128, 8 * processors(x.device)
+    longest = (16, 16) if L.d.filtered else (1, 32)
+    if not on_device(x):
+        threads, enough, longest = 1 << 14, 1, (32, 128)
+    depth = _length(counts[0], L.d.shifts, longest[0]) if L.d.filtered else 1
+    lanes = _length(counts[2], L.w.shifts, longest[1])
     share = max(1, min(threads // (lanes * depth), triton.next_power_of_2(planes)))
     tiles_d, tiles_w = _tiles(counts[0], depth, L.d.shifts), _tiles(counts[2], lanes, L.w.shifts)
     programs = triton.cdiv(planes, share) * tiles_d * tiles_w
