@@ -43,12 +43,11 @@ def alias_free_activation_fwd_kernel(
     of_out = corner(out, Y, tile, T, VD, VW)
     if bias is not None:
         bias = tl.load(bias + plane % T.channels * steps[2])
-    f_d = window_taps(taps_of(up_filter, steps[0], UD, UD.rate, False), UD, 0, F, dtype)
-    g_d = window_taps(taps_of(down_filter, steps[1], VD, 1, True), VD, 0, F, dtype)
-    f_h = taps_of(up_filter, steps[0], UH, UH.rate, False)
-    g_h = taps_of(down_filter, steps[1], VH, 1, True)
-    f_w = window_taps(taps_of(up_filter, steps[0], UW, UW.rate, False), UW, 1, F, dtype)
-    g_w = window_taps(taps_of(down_filter, steps[1], VW, 1, True), VW, 1, F, dtype)
+    f = taps_of(up_filter, steps[0], UW, UW.rate, False)
+    g = taps_of(down_filter, steps[1], VW, 1, True)
+    f_h, g_h = (f, g) if UH.filtered else ((1.0,), (1.0,))
+    f_d, f_w = window_taps(f, UD, 0, F, dtype), window_taps(f, UW, 1, F, dtype)
+    g_d, g_w = window_taps(g, VD, 0, F, dtype), window_taps(g, VW, 1, F, dtype)
 
     unused = tl.full([F.rows * F.lanes], 0.0, dtype)
     zero = tl.full([UD.phases, UW.phases, F.rows, F.lanes], 0.0, dtype)

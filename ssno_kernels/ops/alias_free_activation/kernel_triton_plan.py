@@ -38,11 +38,14 @@ def link(taps: int, rate: int, period: int, offset: int) -> tuple[Link, int]:
     per = period // rate
     phases = triton.next_power_of_2(period)
     shifts = triton.cdiv(window, per)
-    made = Link(taps, rate, period, phases, per, window, shifts, rho, base, True)
+    first_taps = [rho - (base + w) * rate for w in range(window)]  # of phase 0
+    full = [w for w, k in enumerate(first_taps) if 0 <= k <= taps - period and phases == period]
+    ends = (full[0], full[-1] + 1) if full else (0, 0)
+    made = Link(taps, rate, period, phases, per, window, shifts, rho, base, *ends, True)
     return made, offset // rate + base
 
 
-UNFILTERED = Link(1, 1, 1, 1, 1, 1, 1, 0, 0, False)
+UNFILTERED = Link(1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 1, False)
 
 
 class Plan(NamedTuple):

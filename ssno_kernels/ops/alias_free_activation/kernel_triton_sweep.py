@@ -32,6 +32,8 @@ class Link(NamedTuple):
     shifts: int  # periods that a coarse sample is linked with
     rho: int
     base: int
+    full_from: int  # members of the window that are linked with every phase
+    full_to: int
     filtered: bool
 
     def constants(self) -> Link:
@@ -94,14 +96,11 @@ def number(parts, dtype: tl.constexpr):
 @inline
 def taps_of(pointer, step, L: tl.constexpr, scale: tl.constexpr, reverse: tl.constexpr):
     """The weights of a link, as a tuple of scalars."""
-    if not L.filtered:
-        return (1.0,)
-    else:
-        h = ()
-        for k in tl.static_range(L.taps):
-            at = L.taps - 1 - k if reverse else k
-            h = h + (scale * tl.load(pointer + at * step),)  # noqa: RUF005
-        return h
+    h = ()
+    for k in tl.static_range(L.taps):
+        at = L.taps - 1 - k if reverse else k
+        h = h + (scale * tl.load(pointer + at * step),)  # noqa: RUF005
+    return h
 
 
 @inline
@@ -114,28 +113,31 @@ def with_tap(weights, at, h, k: tl.constexpr):
 
 
 @inline
-def phase_taps(
-    h, L: tl.constexpr, w: tl.constexpr, AXIS: tl.constexpr, F: tl.constexpr, dtype: tl.constexpr
-):
-    """The weights of all phases, along axis 0 or 1 of a tile, for member w of the window.
-
-    Also which of them are taps. Whole tiles, so that a phase is the number of a register.
-    """
-    q = tl.arange(0, L.phases)
-    q = q[:, None, None, None] if AXIS == 0 else q[None, :, None, None]
-    q = tl.broadcast_to(q, [q.shape[0], q.shape[1], F.rows, F.lanes])
+def phase_taps(h, q, L: tl.constexpr, w: tl.constexpr, dtype: tl.constexpr):
+    """The weights of the phases q for member w of the window, and which of them are taps."""
     weights = tl.full(q.shape, 0.0, dtype)
     for i in tl.static_range(L.period):
         weights = with_tap(weights, q == i, h, i + L.rho - (L.base + w) * L.rate)
-    k = q + (L.rho - (L.base + w) * L.rate)
-    return weights, (k >= 0) & (k < L.taps) & (q < L.period)
+    if w >= L.full_from and w < L.full_to:
+        return weights, q
+    else:
+        k = q + (L.rho - (L.base + w) * L.rate)
+        return weights, (k >= 0) & (k < L.taps) & (q < L.period)
 
 
 @inline
 def window_taps(h, L: tl.constexpr, AXIS: tl.constexpr, F: tl.constexpr, dtype: tl.constexpr):
+    """`phase_taps` of the whole window, along axis 0 or 1 of a tile.
+
+    These are whole tiles, so that a phase is the number of a register.
+    """
     found = ()
-    for w in tl.static_range(L.window):
-        found = found + (phase_taps(h, L, w, AXIS, F, dtype),)  # noqa: RUF005
+    if L.filtered:
+        q = tl.arange(0, L.phases)
+        q = q[:, None, None, None] if AXIS == 0 else q[None, :, None, None]
+        q = tl.broadcast_to(q, [q.shape[0], q.shape[1], F.rows, F.lanes])
+        for w in tl.static_range(L.window):
+            found = found + (phase_taps(h, q, L, w, dtype),)  # noqa: RUF005
     return found
 
 
@@ -143,11 +145,7 @@ def window_taps(h, L: tl.constexpr, AXIS: tl.constexpr, F: tl.constexpr, dtype: 
 def add_phases(total, weights, L: tl.constexpr, w: tl.constexpr, x):
     """total + weights x where there are such taps: no zero is multiplied by what may be NaN."""
     product = weights[w][0] * x
-    if (
-        L.phases == L.period
-        and L.rho >= (L.base + w) * L.rate
-        and L.rho - (L.base + w) * L.rate + L.period <= L.taps
-    ):
+    if w >= L.full_from and w < L.full_to:
         return total + product
     else:
         return total + tl.where(weights[w][1], product, 0.0)
