@@ -164,6 +164,8 @@ TILED = {
     "2-d-channels-last": {"grid": (9, 33), "channels": 5, "last": True},
     "3-d": {"grid": (17, 3, 16), "channels": 1},
     "halving": {"grid": (20, 80), "channels": 2, "down": 4, "taps": (4, 9)},
+    "by-3-over-2": {"grid": (12, 70), "channels": 2, "up": 3, "taps": (7, 5)},
+    "displaced": {"grid": (13, 40), "channels": 2, "padding": ((-3, 9), (6, -2))},
     "1-d": {"grid": (90,), "channels": 5, "batch": 2},
 }
 

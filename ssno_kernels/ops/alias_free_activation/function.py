@@ -46,14 +46,14 @@ def alias_free_activation(backend: str, *arguments) -> Tensor:
 def _unrolls_too_far(a: Arguments) -> bool:
     """Whether filters or factors are too long for Triton kernels, which write every tap out.
 
-    The limits are 24 samples that one period (the least common multiple of the factors) is filtered
-    from along an axis, and 512 numbers a thread.
+    The limits are the samples along an axis that a period (the least common multiple of the
+    factors) is filtered from, 24 and on three axes 10, and 512 numbers a thread.
     """
     period, axes = math.lcm(a.up, a.down), a.x.dim() - 2
-    pairs = ((a.up_filter, a.up), (a.down_filter, a.down))
-    window = max((period + filter.shape[0]) // rate for filter, rate in pairs) + 1
+    filters = ((a.up_filter, a.up), (a.down_filter, a.down))
+    window = max((period + taps.shape[0]) // rate for taps, rate in filters) + 1
     phases = 1 << (period - 1).bit_length()  # that a thread has along an axis, a power of two
-    return window > 24 or window * phases ** max(axes - 1, 1) > 512
+    return window > (24 if axes < 3 else 10) or window * phases ** max(axes - 1, 1) > 512
 
 
 class AliasFreeActivation(torch.autograd.Function):

@@ -1,5 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""Triton backend of `alias_free_activation`."""
+"""Triton backend of `alias_free_activation`.
+
+A program takes a tile of planes by width, or of depth by width, and sweeps the height. The window
+of rows that a period is expanded from, and the sums that are open, stay in registers; so does the
+upsampled signal, of which one row of phases exists at a time. Neighbours along the width are loaded
+on the way in (from the cache, but for the first time) and shuffled between threads on the way out.
+No tap meets an inserted zero. Tiles overlap by the reach of the filters, about 5 of 32 samples.
+
+The backward does the same with two signals on the way in, x and v_out, and one on the way out, v_x.
+v_bias is a sum over tiles of their own sums, in an order that is always the same. Beyond the
+results there is that one number for each tile and plane.
+"""
 
 from __future__ import annotations
 

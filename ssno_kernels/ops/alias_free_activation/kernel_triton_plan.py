@@ -95,7 +95,7 @@ def plan(a: Arguments) -> Plan:
 
 
 def warps(F: Flags) -> int:
-    return max(1, F.rows * F.lanes // 32)
+    return min(max(1, F.rows * F.lanes // 32), 32)
 
 
 def periods(L: Link, first: int, size: int) -> tuple[int, int]:
@@ -128,7 +128,7 @@ def tiles(
     threads, enough = 128, 8 * processors(x.device)
     longest = (16, 16) if L.d.filtered else (1, 32)
     if not on_device(x):
-        threads, enough, longest = 1 << 14, 1, (32, 128)
+        threads, enough, longest = (1 << 20) // (L.d.phases * L.w.phases), 1, (32, 128)
     depth = _length(counts[0], L.d.shifts, longest[0]) if L.d.filtered else 1
     lanes = _length(counts[2], L.w.shifts, longest[1])
     share = max(1, min(threads // (lanes * depth), triton.next_power_of_2(planes)))

@@ -220,7 +220,7 @@ def within(n, size):
 def members_within(n, count: tl.constexpr, size):
     found = ()
     for w in tl.static_range(count):
-        found = found + (within(n + w, size),)  # noqa: RUF005
+        found = found + ((n >= -w) & (n < size - w),)  # noqa: RUF005
     return found
 
 
