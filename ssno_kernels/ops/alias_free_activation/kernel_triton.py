@@ -19,6 +19,7 @@ from torch import Tensor
 
 from . import kernel_triton_plan as planning
 from .arguments import Arguments, empty_output, output_grid
+from .kernel_triton_arguments import encoded, split
 from .kernel_triton_bwd import alias_free_activation_bwd_kernel
 from .kernel_triton_fwd import alias_free_activation_fwd_kernel
 
@@ -34,7 +35,7 @@ def alias_free_activation_fwd_triton(*arguments) -> Tensor:
     X, Y = P.signal(a.x, P.first_u), P.signal(out, P.first_v)
     T, F, programs = planning.tiles(P.V, Y, a.x, P.fine, a.activation)
     alias_free_activation_fwd_kernel[(programs,)](
-        out, *_inputs(a), *planning.encoded((X, Y, T)), *P.constants(), F.constants(),
+        out, *_inputs(a), *encoded((X, Y, T)), *P.constants(), F.constants(),
         num_warps=planning.warps(F),
     )  # fmt: skip
     return out
@@ -57,7 +58,7 @@ def alias_free_activation_bwd_triton(v_out: Tensor, *arguments) -> tuple[Tensor,
             partial = a.up_filter.new_empty(parts, *a.x.shape[:2], F.depth)
         V = X if v_x is None else P.signal(v_x, P.first_u)
         alias_free_activation_bwd_kernel[(programs,)](
-            v_x, partial, v_out, *_inputs(a), *planning.encoded((X, Y, V, T)), *P.constants(),
+            v_x, partial, v_out, *_inputs(a), *encoded((X, Y, V, T)), *P.constants(),
             F.constants(), num_warps=planning.warps(F),
         )  # fmt: skip
     empty = a.x.new_empty(0)
@@ -68,5 +69,5 @@ def alias_free_activation_bwd_triton(v_out: Tensor, *arguments) -> tuple[Tensor,
 def _inputs(a: Arguments) -> tuple:
     """Tensors, steps between taps and biases, gain and slope."""
     steps = [0 if t is None else t.stride(0) for t in (a.up_filter, a.down_filter, a.bias)]
-    numbers = (planning.split(a.gain), planning.split(a.negative_slope))
-    return a.x, a.bias, a.up_filter, a.down_filter, planning.encoded(tuple(steps)), numbers
+    numbers = (split(a.gain), split(a.negative_slope))
+    return a.x, a.bias, a.up_filter, a.down_filter, encoded(tuple(steps)), numbers

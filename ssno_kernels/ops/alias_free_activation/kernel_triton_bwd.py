@@ -7,17 +7,14 @@ import triton
 import triton.language as tl
 
 from ..selective_scan.kernel_triton_math import inline
+from .kernel_triton_arguments import decoded, decoded_signal, decoded_tiling, number
 from .kernel_triton_math import derivative
 from .kernel_triton_sweep import (
     copies,
     corner,
-    decoded,
-    decoded_signal,
-    decoded_tiling,
     expand,
     load_rows,
     moves,
-    number,
     reduce,
     rows_lanes,
     slide,

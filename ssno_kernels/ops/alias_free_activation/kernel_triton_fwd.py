@@ -6,17 +6,14 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from .kernel_triton_arguments import decoded, decoded_signal, decoded_tiling, number
 from .kernel_triton_math import activate
 from .kernel_triton_sweep import (
     copies,
     corner,
-    decoded,
-    decoded_signal,
-    decoded_tiling,
     expand,
     load_rows,
     moves,
-    number,
     reduce,
     slide,
     store_row,

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from ..selective_scan.kernel_triton_plan import processors
 from .arguments import Arguments
-from .kernel_triton_sweep import Link, Links, Signal, Tiling
+from .kernel_triton_arguments import Link, Links, Signal, Tiling
 
 AXES = 3  # depth, height, width
 
@@ -141,17 +140,3 @@ def tiles(
     origin = (spans[0][0] - (L.d.shifts - 1), spans[1][0], spans[2][0] - (L.w.shifts - 1))
     T = Tiling(origin, fine, spans[1][1], planes, x.shape[1], tiles_d, tiles_w, strips, strip)
     return T, Flags(depth, depth * share, lanes, activation), programs * strips
-
-
-def encoded(values):
-    """Numbers that are never 1 or a multiple of 16, for which Triton would compile anew."""
-    if isinstance(values, int):
-        return 4 * values + 2
-    each = map(encoded, values)
-    return type(values)(*each) if hasattr(values, "_fields") else tuple(each)
-
-
-def split(value: float) -> tuple[float, float]:
-    """A number in two parts that float32, which Triton passes numbers in, can hold."""
-    high = ctypes.c_float(value).value
-    return high, (value - high if math.isfinite(high) else 0.0)
