@@ -28,9 +28,12 @@ OPERATORS: dict[str, tuple[str, ...]] = {
     "selective_scan": ("triton", "cpu", "composite", "reference"),
     "cross_selective_scan": ("triton", "cpu", "composite", "reference"),
     "damped_conv": ("cpu", "composite", "reference"),
-    "alias_free_activation": ("cpu", "composite", "reference"),
+    "alias_free_activation": ("triton", "cpu", "composite", "reference"),
 }
 """The backends each operator implements, in the order of preference."""
+
+Reasons = tuple[tuple[str, str], ...]
+"""Backends that cannot serve, and why not."""
 
 _TRITON_DEVICES = ("cuda", "xpu")  # a ROCm device calls itself "cuda" in PyTorch
 
@@ -123,11 +126,11 @@ def _from_environment() -> str | None:
 
 
 @_constant_when_traced
-def preferred(operator: str, device: str) -> tuple[str, str]:
+def preferred(operator: str, device: str, cannot: Reasons = ()) -> tuple[str, str]:
     """The backend chosen where none is forced, and why those preferred to it do not serve."""
     reasons = []
     for name in OPERATORS[operator]:
-        reason = why_not(operator, name, device, forced=False)
+        reason = why_not(operator, name, device, forced=False) or dict(cannot).get(name)
         if reason is None:
             return name, "; ".join(reasons)
         reasons.append(f"{name}: {reason}")
@@ -145,22 +148,29 @@ def _warn_slow(operator: str, reasons: str) -> None:
 
 
 @_constant_when_traced
-def _automatic(operator: str, device: str) -> str:
-    name, reasons = preferred(operator, device)
+def _automatic(operator: str, device: str, cannot: Reasons) -> str:
+    name, reasons = preferred(operator, device, cannot)
     if name == "composite":
         _warn_slow(operator, reasons)
     return name
 
 
-def choose(operator: str, device: torch.device, backend: str | None) -> str:
-    """Name the backend that serves this call; :class:`BackendError` if a forced one cannot."""
+def choose(operator: str, device: torch.device, backend: str | None, cannot: Reasons = ()) -> str:
+    """Name the backend that serves this call; :class:`BackendError` if a forced one cannot.
+
+    `cannot` says which backends cannot serve the arguments of this call, and why.
+    """
     forced = backend or (_forced.stack[-1] if _forced.stack else None) or _from_environment()
     if forced is None:
-        return _automatic(operator, device.type)
+        return _automatic(operator, device.type, cannot)
     _check_name(forced, "backend")
-    reason = why_not(operator, forced, device.type)
+    reason = why_not(operator, forced, device.type) or dict(cannot).get(forced)
     if reason is not None:
-        able = [b for b in OPERATORS[operator] if why_not(operator, b, device.type) is None]
+        able = [
+            b
+            for b in OPERATORS[operator]
+            if b not in dict(cannot) and why_not(operator, b, device.type) is None
+        ]
         raise BackendError(
             f"backend={forced!r} cannot serve {operator}: {reason}; these can: {', '.join(able)}"
         )

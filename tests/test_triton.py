@@ -7,6 +7,8 @@ import harness
 import pytest
 import torch
 
+from ssno_kernels import BackendError, registry
+from ssno_kernels.ops.alias_free_activation import spec as alias
 from ssno_kernels.ops.cross_selective_scan import spec as cross
 from ssno_kernels.ops.selective_scan.spec import SPEC, make_inputs
 
@@ -136,3 +138,70 @@ def test_step_size_keeps_its_relative_precision(kernels):
     inputs["delta_bias"] = inputs["delta_bias"] - 9
     results, expected = run(inputs)
     harness.assert_close(results, expected, SPEC.tolerances[torch.float32])
+
+
+@pytest.fixture
+def tiles(monkeypatch):
+    """The tiles of a device with one multiprocessor; the interpreter has one for all it can."""
+    harness.need("alias_free_activation", "triton")
+    from ssno_kernels.ops.alias_free_activation import kernel_triton
+
+    plan, programs = kernel_triton.planning, []
+    monkeypatch.setattr(plan, "on_device", lambda x: True)
+    monkeypatch.setattr(plan, "processors", lambda device: 1)
+    cut = plan.tiles
+
+    def counted(*arguments):
+        found = cut(*arguments)
+        programs.append(found[0])
+        return found
+
+    monkeypatch.setattr(plan, "tiles", counted)
+    return programs
+
+
+TILED = {
+    "2-d": {"grid": (9, 33), "channels": 5},
+    "2-d-channels-last": {"grid": (9, 33), "channels": 5, "last": True},
+    "3-d": {"grid": (17, 3, 16), "channels": 1},
+    "halving": {"grid": (20, 80), "channels": 2, "down": 4, "taps": (4, 9)},
+    "by-3-over-2": {"grid": (12, 70), "channels": 2, "up": 3, "taps": (7, 5)},
+    "displaced": {"grid": (13, 40), "channels": 2, "padding": ((-3, 9), (6, -2))},
+    "1-d": {"grid": (90,), "channels": 5, "batch": 2},
+}
+
+
+@pytest.mark.parametrize("options", TILED.values(), ids=TILED)
+def test_tiles_agree_with_the_reference(tiles, options):
+    """Edges of tiles and of strips in the middle of the grid."""
+    options = {"batch": 1, "taps": (4, 5), "padding": (4, 3)} | options
+    last = options.pop("last", False)
+    inputs = alias.make_inputs(torch.float32, **options)
+    results, expected = run(alias.channels_last(inputs) if last else inputs, spec=alias.SPEC)
+    harness.assert_close(results, expected, alias.SPEC.tolerances[torch.float32])
+    for T in tiles:
+        assert T.tiles_w > 1
+        if len(options["grid"]) > 1:
+            assert T.strips > 1 or T.tiles_d > 1
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_what_is_not_finite_stays_within_reach_of_the_filters(tiles, value):
+    """A tile is computed as a whole, and half of this one is out of reach."""
+    sizes = {"batch": 1, "channels": 2, "grid": (12, 25), "taps": (4, 5), "padding": (4, 3)}
+    inputs = alias.make_inputs(torch.float32, activation="silu", **sizes)
+    inputs["x"][0, 0, 6, 12] = float(value)
+    results, expected = run(inputs, spec=alias.SPEC)
+    for name in ("out0", "v_x"):
+        assert torch.equal(results[name].cpu().isfinite(), expected[name].isfinite()), name
+        assert not expected[name].isfinite().all()
+
+
+@pytest.mark.parametrize("options", [{"taps": (60, 5)}, {"up": 7, "down": 5, "taps": (8, 6)}])
+def test_long_filters_and_periods_are_left_to_others(options):
+    harness.need("alias_free_activation", "triton")
+    inputs = alias.make_inputs(torch.float64, batch=1, grid=(4, 5), padding=(40, 40), **options)
+    with pytest.raises(BackendError, match=r"writes every tap out.*these can: cpu, composite"):
+        run(inputs, spec=alias.SPEC)
+    cannot = (("triton", "made up"),)
+    assert registry.preferred("alias_free_activation", "cuda", cannot)[0] == "composite"

@@ -35,10 +35,18 @@ CROSS_CASES = {
     "cross": {},
     "cross-bfloat16-3d": {"dtype": "bfloat16", "grid": (8, 12, 20), "rank": 3},
 }
-NO_SPILLS = ("float32", "bfloat16", "float32-reverse", "low-rank", *CROSS_CASES)
+ALIAS_CASES = {
+    "alias": {},
+    "alias-bfloat16": {"dtype": "bfloat16"},
+    "alias-halving": {"down": 4},
+    "alias-3d": {"grid": (32, 32, 32)},
+}
+NO_SPILLS = ("float32", "bfloat16", "float32-reverse", "low-rank", *CROSS_CASES, *ALIAS_CASES)
+EVERY = (*CASES, *CROSS_CASES, *ALIAS_CASES)
 # sm_100 has the shared memory of sm_90, and the same code but for registers
-CASES_OF = {80: (*CASES, *CROSS_CASES), 90: (*CASES, *CROSS_CASES), 100: NO_SPILLS}
+CASES_OF = {80: EVERY, 90: EVERY, 100: NO_SPILLS}
 MAIN = ("selective_scan_fwd_kernel", "selective_scan_bwd_kernel")
+ALIAS = ("alias_free_activation_fwd_kernel", "alias_free_activation_bwd_kernel")
 
 
 def resources(text: str) -> dict[str, int]:
@@ -75,7 +83,8 @@ def compiled(tmp_path_factory):
 )
 def test_shared_memory_fits(compiled, target, case):
     kernels = compiled[target]["kernels"][case]
-    assert len(kernels) == 5  # forward, backward, the chunk maps of each, the carry
+    # forward and backward; of a scan the chunk maps of each as well, and the carry
+    assert len(kernels) == (2 if case in ALIAS_CASES else 5)
     for name, used in kernels.items():
         assert used["shared"] <= SHARED_LIMIT[target], f"{name}: {used}"
 
@@ -104,6 +113,11 @@ def test_grids_do_not_recompile(compiled):
     aligned, more_aligned, odd, more_odd = compiled[90]["grids"]
     assert aligned == more_aligned
     assert odd == more_odd
+
+
+def test_sizes_of_the_alias_free_activation_do_not_recompile(compiled):
+    """H x W, strides and padding by whole samples; narrow grids have a variant of their own."""
+    assert compiled[90]["activations"] == [dict.fromkeys(ALIAS, 1)] * 4
 
 
 class _Compiler:
@@ -184,6 +198,32 @@ class _Compiler:
         kernel_triton.cross_selective_scan_bwd_triton(out, saved, *a[:8], *options, needs)
         return self.launched
 
+    def call_alias(self, dtype="float32", grid=(64, 64), layout=None, **sizes):
+        """Forward and backward on the tiles of a device."""
+        import torch
+
+        from ssno_kernels.ops.alias_free_activation import kernel_triton
+        from ssno_kernels.ops.alias_free_activation.arguments import (
+            ACTIVATIONS,
+            Arguments,
+            canonical,
+            check,
+        )
+        from ssno_kernels.ops.alias_free_activation.spec import make_inputs
+
+        kernel_triton.planning.on_device = lambda x: True
+        defaults = {"activation": "leaky_relu", "negative_slope": 0.2, "gain": 2.0}
+        inputs = make_inputs(getattr(torch, dtype), channels=64, grid=grid, **sizes)
+        if layout:
+            inputs = layout(inputs)
+        arguments = defaults | inputs
+        a = canonical(check(**{name: arguments[name] for name in Arguments._fields}))
+        a = a._replace(activation=ACTIVATIONS.index(a.activation))
+        self.launched.clear()
+        out = kernel_triton.alias_free_activation_fwd_triton(*a)
+        kernel_triton.alias_free_activation_bwd_triton(out, *a, [True, True])
+        return self.launched
+
     @staticmethod
     def resources(kernel) -> dict[str, int]:
         import tempfile
@@ -198,9 +238,21 @@ class _Compiler:
         return resources(text) | {"shared": kernel.metadata.shared}
 
 
-def _variants(launched) -> dict[str, int]:
+def _variants(launched, kernels=MAIN) -> dict[str, int]:
     """How many variants of the kernels there are by now."""
-    return {name: len(launched[name][0].device_caches[0][0]) for name in MAIN}
+    return {name: len(launched[name][0].device_caches[0][0]) for name in kernels}
+
+
+def _variants_alias(compiler) -> list[dict[str, int]]:
+    from ssno_kernels.ops.alias_free_activation.spec import channels_last
+
+    calls = (
+        {},
+        {"grid": (100, 51), "batch": 3},
+        {"grid": (33, 48), "layout": channels_last},
+        {"grid": (64, 65), "padding": ((13, 8), (9, 12))},
+    )
+    return [_variants(compiler.call_alias(**options), ALIAS) for options in calls]
 
 
 def _answer(target: int) -> dict:
@@ -216,7 +268,13 @@ def _answer(target: int) -> dict:
         compiler.options = {"maxnreg": 64}
         answer["squeezed"] = compiler.resources(compiler.call()["selective_scan_bwd_kernel"][1])
         compiler.options = {}
-    for call, cases in ((compiler.call, CASES), (compiler.call_cross, CROSS_CASES)):
+        answer["activations"] = _variants_alias(compiler)
+    calls = (
+        (compiler.call, CASES),
+        (compiler.call_cross, CROSS_CASES),
+        (compiler.call_alias, ALIAS_CASES),
+    )
+    for call, cases in calls:
         for case in (case for case in cases if case in CASES_OF[target]):
             options = cases[case]
             answer["kernels"][case] = {

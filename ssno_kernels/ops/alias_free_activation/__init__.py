@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...registry import choose
 from . import composite, function, reference
-from .arguments import check
+from .arguments import beyond_triton, check
 
 __all__ = ["alias_free_activation"]
 
@@ -91,7 +91,7 @@ def alias_free_activation(
         negative_slope,
         gain,
     )
-    name = choose("alias_free_activation", x.device, backend)
+    name = choose("alias_free_activation", x.device, backend, beyond_triton(arguments))
     if name == "reference":
         return reference.alias_free_activation(*arguments)
     if name == "composite":

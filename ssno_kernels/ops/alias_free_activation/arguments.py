@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -98,6 +99,25 @@ def check(
         float(negative_slope),
         float(gain),
     )
+
+
+def beyond_triton(a: Arguments) -> tuple[tuple[str, str], ...]:
+    """Why the Triton kernels, which write every tap out, cannot serve filters that are too long.
+
+    A period is the least common multiple of the factors. It may be filtered from 24 samples along
+    an axis, on three axes from 10, and a thread may hold 512 numbers.
+    """
+    period, axes = math.lcm(a.up, a.down), a.x.dim() - 2
+    taps = a.up_filter.shape[0], a.down_filter.shape[0]
+    window = max((period + n) // rate for n, rate in zip(taps, (a.up, a.down), strict=True)) + 1
+    phases = 1 << (period - 1).bit_length()  # that a thread has along an axis, a power of two
+    if window <= (24 if axes < 3 else 10) and window * phases ** max(axes - 1, 1) <= 512:
+        return ()
+    reason = (
+        f"triton writes every tap out, which is too much code for filters of {taps[0]} and "
+        f"{taps[1]} taps, up = {a.up} and down = {a.down} on {axes} axes"
+    )
+    return (("triton", reason),)
 
 
 def _check_shapes(x: Tensor, up_filter: Tensor, down_filter: Tensor, bias: Tensor | None) -> None:
