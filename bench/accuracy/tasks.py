@@ -102,7 +102,15 @@ SHORT = Profile(
         "torus": Settings(train=8, test=4, epochs=3, batch=4),
         "darcy": Settings(train=256, test=50, epochs=8, batch=16, transfer=50),
     },
-    models=("ssno", "ssno, one-sided", "fno", "unet", "mambano", "mambano, plain"),
+    models=(
+        "ssno",
+        "ssno, linear hold",
+        "ssno, one-sided",
+        "fno",
+        "unet",
+        "mambano",
+        "mambano, plain",
+    ),
 )
 PAPER = Profile(
     "paper",
