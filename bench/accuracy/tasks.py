@@ -86,7 +86,7 @@ class Profile:
 # Needs neither a solver nor neuraloperator: it has the Darcy data of bench/data.
 SMOKE = Profile(
     "smoke",
-    {"darcy": Settings(train=48, test=16, epochs=9, batch=16, rate=6e-3)},
+    {"darcy": Settings(train=48, test=16, epochs=10, batch=24, rate=8e-3)},
     models=("ssno", "unet", "mambano"),
     options={
         "ssno": {"hidden": 32, "width": 32, "states": 8, "blocks": 4},
