@@ -117,10 +117,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = environment(device, profile.name, started)
     run["command"] = " ".join(["python -m bench.accuracy", *sys.argv[1:]])
     run["versions"] |= report.versions(PACKAGES)
+    run["settings"] = {}
     folder = options.out / profile.name
     rows = []
     for task, names in plan:
         settings = Settings(**asdict(profile.of(task)) | {"seed": options.seed})
+        run["settings"][task.name] = asdict(settings)
         fields = data.load(task, settings, profile.committed_only)
         for name in names:
             print(f"{task.name}: {name}", file=sys.stderr, flush=True)
@@ -129,7 +131,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 task, name, fields, settings, profile.options.get(name, {}), own, device
             )  # fmt: skip
             rows.append((row, own))
-    run["settings"] = {task.name: asdict(profile.of(task)) for task, _ in plan}
     report.write(folder, run, rows)
     return 0
 

@@ -50,16 +50,18 @@ def predictions(task: Task, own: Own):
     for row, path in own:
         with np.load(path / "sample.npz") as arrays:
             panels[row.model] = arrays[f"predicted_{task.size}"]
-    limit = np.abs(panels["truth"]).max()
+    truth = panels["truth"]
+    off = np.stack([frames - truth for frames in panels.values()][1:])
+    limits = np.abs(truth).max(), max(np.nanquantile(np.abs(off), 0.99), 1e-12)
     figure, axes = plt.subplots(
         2, len(panels), figsize=(2.3 * len(panels), 4.6), squeeze=False, sharex=True, sharey=True
     )
     for column, (name, frames) in enumerate(panels.items()):
-        for line, (field, scale) in enumerate(((frames, 1.0), (frames - panels["truth"], 0.1))):
+        for line, (field, limit) in enumerate(zip((frames, frames - truth), limits, strict=True)):
             image = field.T if task.axes == 1 else field[-1]
             shown = axes[line][column].imshow(
                 image, aspect="auto", origin="lower", cmap="RdBu_r",
-                vmin=-limit * scale, vmax=limit * scale,
+                vmin=-limit, vmax=limit,
             )  # fmt: skip
             if column == len(panels) - 1:
                 figure.colorbar(shown, ax=axes[line].tolist(), shrink=0.8)

@@ -166,6 +166,8 @@ def _peer(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
 
 MODELS = {
     "ssno": Model(_ssno),
+    # Sampled to the second order, which is what a grid other than the training one asks for.
+    "ssno, linear hold": Model(partial(_ssno, hold="linear")),
     "ssno, fixed damping": Model(partial(_ssno, learn_damping=False), _ks),
     "ssno, fixed frequency": Model(partial(_ssno, learn_frequency=False), _ks),
     "ssno, one-sided": Model(partial(_ssno, direction="forward", boundary="zero"), _line),

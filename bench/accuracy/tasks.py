@@ -86,7 +86,7 @@ class Profile:
 # Needs neither a solver nor neuraloperator: it has the Darcy data of bench/data.
 SMOKE = Profile(
     "smoke",
-    {"darcy": Settings(train=48, test=16, epochs=9, batch=16, rate=6e-3)},
+    {"darcy": Settings(train=48, test=16, epochs=10, batch=24, rate=8e-3)},
     models=("ssno", "unet", "mambano"),
     options={
         "ssno": {"hidden": 32, "width": 32, "states": 8, "blocks": 4},
@@ -102,7 +102,15 @@ SHORT = Profile(
         "torus": Settings(train=8, test=4, epochs=3, batch=4),
         "darcy": Settings(train=256, test=50, epochs=8, batch=16, transfer=50),
     },
-    models=("ssno", "ssno, one-sided", "fno", "unet", "mambano", "mambano, plain"),
+    models=(
+        "ssno",
+        "ssno, linear hold",
+        "ssno, one-sided",
+        "fno",
+        "unet",
+        "mambano",
+        "mambano, plain",
+    ),
 )
 PAPER = Profile(
     "paper",
