@@ -158,7 +158,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--steps", type=int, default=11)
-    parser.add_argument("--plain-steps", type=int, default=3)
+    parser.add_argument("--plain-steps", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("bench/out"), help="folder of the report")
     options = parser.parse_args(arguments)
     started = datetime.datetime.now(datetime.timezone.utc)
