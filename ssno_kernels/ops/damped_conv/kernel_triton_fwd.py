@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: MIT
+"""Triton kernels of `damped_conv` and its transpose: tiles, and what lines carry between them.
+
+Within a chunk the convolution is a T x T Toeplitz matrix; what enters a chunk are the states of
+N modes. A tile [C, T] is read once, multiplied by the Toeplitz matrix and, for each sweep and block
+of modes, by [T, BLOCK_N] tables into what each chunk adds to the states, which are accumulated over
+chunks and read out by [BLOCK_N, T] tables.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .kernel_triton_arguments import Sizes
+from .kernel_triton_math import decayed, inline, multiply, power
+from .kernel_triton_tables import load_rate, row_of_gains
+from .kernel_triton_tile import (
+    dot,
+    load_samples,
+    moved,
+    read_out,
+    row_offset,
+    sample_mask,
+    sample_pointers,
+    states_of_walk,
+    take_in,
+    tile_of,
+)
+
+
+@inline
+def toeplitz(lags, h, transposed: tl.constexpr, F: tl.constexpr):
+    """[T in, T out]"""
+    i = tl.arange(0, F.steps)[:, None]
+    j = tl.arange(0, F.steps)[None, :]
+    lag = i - j if transposed else j - i
+    return tl.load(lags + h.to(tl.int64) * (2 * F.steps) + F.steps - 1 + lag)
+
+
+@inline
+def walk(
+    y, x, enter, leave, segment, row, chunk, exists, samples, chunks, last: tl.constexpr,
+    transposed: tl.constexpr, wanted: tl.constexpr, tables, sweep: tl.constexpr, h, inner, sizes,
+    F: tl.constexpr,
+):  # fmt: skip
+    """Add to y, if it is wanted, what comes through states."""
+    into = row_of_gains(F) if transposed else 0
+    out = 0 if transposed else row_of_gains(F)
+    for b in range(0, sizes.blocks):
+        n = b * F.block_n + tl.arange(0, F.block_n)
+        e_r, e_i = take_in(x, into, last, tables, sweep, h, n, sizes, F)
+        s_r, s_i = states_of_walk(
+            e_r, e_i, enter, leave, segment, row, chunk, exists, samples, chunks, last, transposed,
+            tables, sweep, h, n, inner, sizes, F,
+        )  # fmt: skip
+        if wanted:
+            y = read_out(y, s_r, s_i, out, last, tables, sweep, h, n, sizes, F)
+    return y
+
+
+@triton.jit(
+    do_not_specialize=[
+        "channels", "rows", "length", "modes", "blocks", "lines", "segments", "shift"
+    ]
+)  # fmt: skip
+def damped_conv_tile_kernel(
+    out, x, enter, leave, tables, lags, inner, channels, rows, length, modes, blocks, lines,
+    segments, shift, transposed: tl.constexpr, F: tl.constexpr,
+):  # fmt: skip
+    """(D2) to (D4) for one tile, or the transposed, (D6), (D7) and (D9).
+
+    The walk from the last chunk comes first, and its y is moved where a short chunk has to begin at
+    the start; then x is moved for the other, which needs it at the end.
+    """
+    dtype: tl.constexpr = tables.dtype.element_ty
+    from_last: tl.constexpr = F.forward if transposed else F.backward
+    from_first: tl.constexpr = F.backward if transposed else F.forward
+    wanted: tl.constexpr = out.pointer is not None
+    sizes = Sizes(channels, rows, length, modes, blocks, lines, segments, shift)
+    h, segment, row, chunk, exists, start, samples, chunks = tile_of(sizes, F)
+    u = load_samples(x, h, row, chunk, exists, start, samples, inner, dtype, F)
+    y = tl.zeros_like(u)
+    if from_last >= 0:
+        y = walk(
+            y, u, enter, leave, segment, row, chunk, exists, samples, chunks, True, transposed,
+            wanted, tables, from_last, h, inner, sizes, F,
+        )  # fmt: skip
+        if wanted and shift != 0:
+            y = moved(y, chunk, samples, chunks, False, F)
+    if wanted:
+        y += dot(u, toeplitz(lags, h, transposed, F), F)
+    if from_first >= 0:
+        if shift != 0:
+            u = moved(u, chunk, samples, chunks, True, F)
+        y = walk(
+            y, u, enter, leave, segment, row, chunk, exists, samples, chunks, False, transposed,
+            wanted, tables, from_first, h, inner, sizes, F,
+        )  # fmt: skip
+    if wanted:
+        p = sample_pointers(out, h, row, chunk, start, inner, F)
+        tl.store(p, y, mask=sample_mask(chunk, exists, samples, F))
+
+
+@inline
+def over_segments(
+    ends, h_r, h_i, i, count, mask, whole_r, whole_i, rest_r, rest_i, segments, from_last,
+    keep: tl.constexpr,
+):  # fmt: skip
+    """The state after all segments; `keep`: write those before them in the place of `ends`."""
+    for j in range(0, segments):
+        k = tl.where(from_last, segments - 1 - j, j)
+        p = ends + (k.to(tl.int64) * count + i) * 2
+        e_r, e_i = tl.load(p, mask=mask, other=0.0), tl.load(p + 1, mask=mask, other=0.0)
+        if keep:
+            tl.store(p, h_r, mask=mask)
+            tl.store(p + 1, h_i, mask=mask)
+        is_rest = k == segments - 1
+        d_r, d_i = tl.where(is_rest, rest_r, whole_r), tl.where(is_rest, rest_i, whole_i)
+        h_r, h_i = multiply(d_r, d_i, h_r, h_i)
+        h_r += e_r
+        h_i += e_i
+    return h_r, h_i
+
+
+@inline
+def carried_pointers(x, sweep, row, h, n, inner):
+    p = x.pointer + sweep.to(tl.int64) * x.outer[1] + h.to(tl.int64) * x.channel
+    return p + row_offset(row, inner, x.rows) + n.to(tl.int64) * x.outer[2]
+
+
+@triton.jit(do_not_specialize=["channels", "rows", "length", "modes", "segments"])
+def damped_conv_carry_kernel(
+    ends, enter, leave, rate, inner, channels, rows, length, modes, segments,
+    transposed: tl.constexpr, closed: tl.constexpr, BLOCK: tl.constexpr, F: tl.constexpr,
+):  # fmt: skip
+    """Replace what each segment adds to the state by the state before it, in float64.
+
+    `ends` is contiguous (segments, S, rows, H, N, 2); closed: the boundary is periodic.
+    """
+    sign: tl.constexpr = -1 if transposed else 1
+    count = (F.sweeps * rows).to(tl.int64) * channels * modes
+    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mask = i < count
+    n = i % modes
+    h = i // modes % channels
+    row = i // modes // channels % rows
+    sweep = tl.minimum(i // modes // channels // rows, F.sweeps - 1)
+    from_last = (sweep == F.backward) != transposed
+    rate_r, turns = load_rate(rate, sweep, h, n, channels, modes)
+    span = (F.columns * F.steps + segments * 0).to(tl.float64)
+    whole_r, whole_i = power(rate_r, turns, span)
+    rest_r, rest_i = power(rate_r, turns, length.to(tl.float64) - span * (segments - 1))
+    h_r = tl.zeros([BLOCK], tl.float64)
+    h_i = h_r
+    if enter.pointer is not None:
+        p = carried_pointers(enter, sweep, row, h, n, inner)
+        h_r = tl.load(p, mask=mask, other=0.0).to(tl.float64)
+        h_i = sign * tl.load(p + enter.outer[3], mask=mask, other=0.0).to(tl.float64)
+    if closed:
+        zero = tl.zeros_like(h_r)
+        f_r, f_i = over_segments(
+            ends, zero, zero, i, count, mask, whole_r, whole_i, rest_r, rest_i, segments,
+            from_last, False,
+        )  # fmt: skip
+        q_r, q_i = decayed(rate_r, turns, length.to(tl.float64))
+        norm = q_r * q_r + q_i * q_i
+        h_r, h_i = multiply(q_r / norm, -q_i / norm, f_r + h_r, f_i + h_i)
+    h_r, h_i = over_segments(
+        ends, h_r, h_i, i, count, mask, whole_r, whole_i, rest_r, rest_i, segments, from_last, True
+    )
+    if leave.pointer is not None:
+        p = carried_pointers(leave, sweep, row, h, n, inner)
+        tl.store(p, h_r, mask=mask)
+        tl.store(p + leave.outer[3], sign * h_i, mask=mask)

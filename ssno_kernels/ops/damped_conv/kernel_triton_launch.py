@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""Launches the Triton kernels of `damped_conv`."""
+
+from __future__ import annotations
+
+import triton
+from torch import Tensor
+
+from ..selective_scan.arguments import state_dtype
+from . import kernel_triton_plan as plan
+from .kernel_triton_arguments import Flags, Sizes
+from .kernel_triton_fwd import damped_conv_carry_kernel, damped_conv_tile_kernel
+from .kernel_triton_plan import Lines
+from .kernel_triton_tables import damped_conv_tables_kernel
+
+WARPS = 4
+
+
+class Call:
+    """One call of an operator: its arguments, and what is derived from them."""
+
+    def __init__(
+        self, u: Tensor, rate: Tensor, coeff: Tensor, D: Tensor | None, direction: int,
+        periodic: bool, dim: int, swept: list[Tensor | None], states: list[Tensor | None],
+    ) -> None:  # fmt: skip
+        """`swept` and `states` are all tensors that lie along the lines of u."""
+        self.rate = rate.contiguous()
+        self.coeff = coeff.contiguous()
+        self.D = None if D is None else D.contiguous()
+        self.closed = periodic
+        has_states = any(x is not None for x in states)
+        self.lines: Lines = plan.lines_of(u, dim, swept, states)
+        self.F: Flags
+        self.S: Sizes
+        self.F, self.S, carried = plan.plan(u, rate, self.lines, direction, periodic, has_states)
+        self.tables, self.lags = self._tables(u)
+        if not carried:
+            self.S = self.S._replace(blocks=0)
+
+    def _tables(self, u: Tensor) -> tuple[Tensor, Tensor]:
+        F, S = self.F, self.S
+        dtype = state_dtype(u.dtype)
+        rows = 2 * F.steps + F.doublings + 1
+        tables = u.new_empty(
+            (F.sweeps, S.channels, 2, rows, S.blocks * F.block_n), dtype=dtype
+        )
+        lags = u.new_empty((S.channels, 2 * F.steps), dtype=dtype)
+        damped_conv_tables_kernel[(S.channels,)](
+            tables, lags, self.rate, self.coeff, self.D, S.length, S.channels, S.modes, S.blocks,
+            F.constants(), num_warps=4,
+        )  # fmt: skip
+        return tables, lags
+
+    def tiles(self) -> int:
+        return triton.cdiv(self.S.rows, self.S.lines) * self.S.segments
+
+    def apply(
+        self, x: Tensor, out: Tensor | None, enter: Tensor | None, leave: Tensor | None,
+        transposed: bool,
+    ) -> None:  # fmt: skip
+        """The convolution of x, or the transposed one, with the states before and after it."""
+        before, after = self.lines.states(enter), self.lines.states(leave)
+        if self.S.segments > 1:
+            before = self.carried(x, enter, leave, transposed)
+            after = self.lines.states(None)
+        if out is not None or self.S.segments == 1:
+            self._launch(x, out, before, after, transposed)
+
+    def carried(self, x, enter, leave, transposed: bool):
+        """The states before the segments of lines."""
+        S, F = self.S, self.F
+        ends = self.tables.new_empty((S.segments, F.sweeps, S.rows, S.channels, S.modes, 2))
+        edges = self.lines.ends(ends)
+        self._launch(x, None, self.lines.states(None), edges, transposed)
+        block = 128
+        count = ends[0].numel() // 2
+        damped_conv_carry_kernel[(triton.cdiv(count, block),)](
+            ends, self.lines.states(enter), self.lines.states(leave), self.rate,
+            self.lines.inner(), S.channels, S.rows, S.length, S.modes, S.segments, transposed,
+            self.closed, block, F.constants(), num_warps=4,
+        )  # fmt: skip
+        return edges
+
+    def _launch(self, x, out, before, after, transposed: bool) -> None:
+        damped_conv_tile_kernel[(self.tiles() * self.S.channels,)](
+            self.lines.samples(out), self.lines.samples(x), before, after, self.tables, self.lags,
+            self.lines.inner(), *self.S, transposed, self.F.constants(), num_warps=WARPS,
+        )  # fmt: skip
