@@ -14,7 +14,7 @@ import triton.language as tl
 
 from .kernel_triton_arguments import Sizes
 from .kernel_triton_math import decayed, inline, multiply, power
-from .kernel_triton_tables import load_rate, row_of_gains
+from .kernel_triton_tables import load_rate, row_of_gains, table_of
 from .kernel_triton_tile import (
     dot,
     load_samples,
@@ -47,15 +47,16 @@ def walk(
     """Add to y, if it is wanted, what comes through states."""
     into = row_of_gains(F) if transposed else 0
     out = 0 if transposed else row_of_gains(F)
+    table = table_of(tables, sweep, h, sizes.channels, sizes.blocks, F)
     for b in range(0, sizes.blocks):
         n = b * F.block_n + tl.arange(0, F.block_n)
-        e_r, e_i = take_in(x, into, last, tables, sweep, h, n, sizes, F)
+        e_r, e_i = take_in(x, into, last, table, n, F)
         s_r, s_i = states_of_walk(
             e_r, e_i, enter, leave, segment, row, chunk, exists, samples, chunks, last, transposed,
-            tables, sweep, h, n, inner, sizes, F,
+            table, sweep, h, n, inner, sizes, F,
         )  # fmt: skip
         if wanted:
-            y = read_out(y, s_r, s_i, out, last, tables, sweep, h, n, sizes, F)
+            y = read_out(y, s_r, s_i, out, last, table, n, F)
     return y
 
 

@@ -27,15 +27,19 @@ def row_of_gains(F: tl.constexpr):
 
 
 @inline
-def table_pointers(tables, sweep, h, row, n, channels, blocks, F: tl.constexpr):
-    """Real part of a row's modes; the imaginary part is `plane_of` further."""
-    first = (sweep * channels + h).to(tl.int64) * (2 * plane_of(blocks, F))
-    return tables + first + row * (blocks * F.block_n) + n
+def table_of(tables, sweep, h, channels, blocks, F: tl.constexpr):
+    """Of a sweep of a channel: where it begins, the length of a row and the size of a plane."""
+    width = blocks * F.block_n
+    plane = (2 * F.steps + F.doublings + 1) * width
+    return tables + (sweep * channels + h).to(tl.int64) * (2 * plane), width, plane
 
 
 @inline
-def plane_of(blocks, F: tl.constexpr):
-    return (2 * F.steps + F.doublings + 1) * F.block_n * blocks
+def load_table(table, row, n):
+    """Real and imaginary parts of modes n of a row or, of a column of rows, a matrix."""
+    first, width, plane = table
+    p = first + row * width + n
+    return tl.load(p), tl.load(p + plane)
 
 
 @inline
@@ -48,9 +52,11 @@ def load_rate(rate, sweep, h, n, channels, modes):
 
 
 @inline
-def store_row(p, plane, z_r, z_i):
-    tl.store(p, z_r)
-    tl.store(p + plane, z_i)
+def store_table(table, row, n, z_r, z_i, mask=None):
+    first, width, plane = table
+    p = first + row * width + n
+    tl.store(p, z_r, mask=mask)
+    tl.store(p + plane, z_i, mask=mask)
 
 
 @inline
@@ -68,37 +74,34 @@ def powers_below(z_r, z_i, e, F: tl.constexpr):
 
 @inline
 def fill_block(
-    tables, rate, coeff, sweep, h, n0, length, channels, modes, blocks, F: tl.constexpr
-):
+    table, rate, coeff, sweep, h, n, length, channels, modes, F: tl.constexpr
+):  # fmt: skip
     """Write the rows of a block of modes; its share of the lags 0 ... T-1."""
-    plane = plane_of(blocks, F)
-    n = n0 + tl.arange(0, F.block_n)
     exists = (n < modes)[None, :]
-    p = table_pointers(tables, sweep, h, 0, n, channels, blocks, F)
-    width = blocks * F.block_n
     rate_r, turns = load_rate(rate, sweep, h, n, channels, modes)
-    z_r, z_i = power(rate_r, turns, 1)
-    for k in tl.static_range(F.doublings):
-        d_r, d_i = power(rate_r, turns, F.steps * 2**k)
-        d_r, d_i = tl.where(n < modes, d_r, 0.0), tl.where(n < modes, d_i, 0.0)
-        store_row(p + (F.steps + k) * width, plane, d_r, d_i)
+    k = tl.arange(0, 16)[:, None]  # rows T ... T + K-1, and lambda itself
+    steps = tl.where(k < F.doublings, F.steps << k, 1).to(tl.float64)
+    d_r, d_i = power(rate_r[None, :], turns[None, :], steps)
+    z_r = tl.sum(tl.where(k == 15, d_r, 0.0), 0)[None, :]
+    z_i = tl.sum(tl.where(k == 15, d_i, 0.0), 0)[None, :]
+    d_r, d_i = tl.where(exists, d_r, 0.0), tl.where(exists, d_i, 0.0)
+    store_table(table, F.steps + k, n[None, :], d_r, d_i, k < F.doublings)
     if F.periodic:
         q_r, q_i = decayed(rate_r, turns, length.to(tl.float64))
         norm = tl.where(n < modes, q_r * q_r + q_i * q_i, 1.0)
-        store_row(p + (F.steps + F.doublings) * width, plane, q_r / norm, -q_i / norm)
+        store_table(table, F.steps + F.doublings, n, q_r / norm, -q_i / norm)
 
     e = tl.arange(0, F.steps)[:, None]
-    p_e = p[None, :] + e * width
-    a_r, a_i = powers_below(z_r[None, :], z_i[None, :], e, F)
+    a_r, a_i = powers_below(z_r, z_i, e, F)
     a_r, a_i = tl.where(exists, a_r, 0.0), tl.where(exists, a_i, 0.0)
-    store_row(p_e, plane, a_r, a_i)
+    store_table(table, e, n[None, :], a_r, a_i)
     q = coeff + ((sweep * channels + h).to(tl.int64) * modes + n) * 2
     c_r = 2 * tl.load(q, mask=n < modes, other=0.0).to(tl.float64)[None, :]
     c_i = 2 * tl.load(q + 1, mask=n < modes, other=0.0).to(tl.float64)[None, :]
     g_r, g_i = multiply(c_r, c_i, a_r, a_i)
     lag = tl.sum(g_r, 1)
-    g_r, g_i = multiply(g_r, g_i, z_r[None, :], z_i[None, :])
-    store_row(p_e + row_of_gains(F) * width, plane, g_r, g_i)
+    g_r, g_i = multiply(g_r, g_i, z_r, z_i)
+    store_table(table, row_of_gains(F) + e, n[None, :], g_r, g_i)
     return lag
 
 
@@ -112,10 +115,10 @@ def damped_conv_tables_kernel(
     later = tl.zeros([F.steps], tl.float64)  # lags 0 ... T-1 of the sweep that starts at t = 0
     earlier = later
     for sweep in tl.static_range(F.sweeps):
+        table = table_of(tables, sweep, h, channels, blocks, F)
         for b in range(0, blocks):
-            lag = fill_block(
-                tables, rate, coeff, sweep, h, b * F.block_n, length, channels, modes, blocks, F
-            )
+            n = b * F.block_n + tl.arange(0, F.block_n)
+            lag = fill_block(table, rate, coeff, sweep, h, n, length, channels, modes, F)
             if F.forward == sweep:
                 later += lag
             else:

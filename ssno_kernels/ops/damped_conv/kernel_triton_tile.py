@@ -17,7 +17,7 @@ from __future__ import annotations
 import triton.language as tl
 
 from .kernel_triton_math import inline, multiply, widen
-from .kernel_triton_tables import plane_of, table_pointers
+from .kernel_triton_tables import load_table
 
 
 @inline
@@ -88,34 +88,23 @@ def state_pointers(x, h, sweep: tl.constexpr, segment, row, n, inner):
 
 
 @inline
-def load_table(tables, sweep: tl.constexpr, h, row, n, sizes, F: tl.constexpr):
-    """Real and imaginary parts of one row or, of a column of rows, a matrix."""
-    p = table_pointers(tables, sweep, h, row, n, sizes.channels, sizes.blocks, F)
-    return tl.load(p), tl.load(p + plane_of(sizes.blocks, F))
-
-
-@inline
 def dot(a, b, F: tl.constexpr):
     return tl.dot(a, b, input_precision=F.precision, out_dtype=a.dtype)
 
 
 @inline
-def take_in(x, first_row, last: tl.constexpr, tables, sweep, h, n, sizes, F: tl.constexpr):
+def take_in(x, first_row, last: tl.constexpr, table, n, F: tl.constexpr):
     """What each chunk of x adds to the state after it; `last`: the walk goes from the last chunk."""
     j = tl.arange(0, F.steps)[:, None]
-    w_r, w_i = load_table(
-        tables, sweep, h, first_row + (j if last else F.steps - 1 - j), n[None, :], sizes, F
-    )
+    w_r, w_i = load_table(table, first_row + (j if last else F.steps - 1 - j), n[None, :])
     return dot(x, w_r, F), dot(x, w_i, F)
 
 
 @inline
-def read_out(y, s_r, s_i, first_row, last: tl.constexpr, tables, sweep, h, n, sizes, F):
+def read_out(y, s_r, s_i, first_row, last: tl.constexpr, table, n, F: tl.constexpr):
     """Add what the states before the chunks contribute to y."""
     j = tl.arange(0, F.steps)[None, :]
-    w_r, w_i = load_table(
-        tables, sweep, h, first_row + (F.steps - 1 - j if last else j), n[:, None], sizes, F
-    )
+    w_r, w_i = load_table(table, first_row + (F.steps - 1 - j if last else j), n[:, None])
     return y + dot(s_r, w_r, F) - dot(s_i, w_i, F)
 
 
@@ -129,22 +118,21 @@ def before(x, steps, last: tl.constexpr, F: tl.constexpr):
 
 
 @inline
-def accumulate(e_r, e_i, z_r, z_i, place, chunks, last: tl.constexpr, tables, sweep, h, n, rest,
-               sizes, F: tl.constexpr):  # fmt: skip
+def accumulate(e_r, e_i, z_r, z_i, place, chunks, last: tl.constexpr, table, n, rest, F):  # fmt: skip
     """The states before the chunks, from what each adds, e, and the state z before the first.
 
     `place` counts the chunks in the order of the walk; `rest` are the samples of the last in time.
     By doubling (Hillis and Steele 1986), in which the chunk that may be short comes in first.
     """
     x_r, x_i = before(e_r, 1, last, F), before(e_i, 1, last, F)
-    d_r, d_i = load_table(tables, sweep, h, rest if last else F.steps, n[None, :], sizes, F)
+    d_r, d_i = load_table(table, rest if last else F.steps, n[None, :])
     m_r, m_i = multiply(d_r, d_i, z_r, z_i)
     x_r = tl.where(place > 0, x_r + tl.where(place == 1, m_r, 0.0), 0.0)
     x_i = tl.where(place > 0, x_i + tl.where(place == 1, m_i, 0.0), 0.0)
     steps = 1
     row = F.steps
     while steps < chunks - 1:
-        d_r, d_i = load_table(tables, sweep, h, row, n[None, :], sizes, F)
+        d_r, d_i = load_table(table, row, n[None, :])
         m_r, m_i = multiply(d_r, d_i, before(x_r, steps, last, F), before(x_i, steps, last, F))
         x_r += tl.where(place > steps, m_r, 0.0)
         x_i += tl.where(place > steps, m_i, 0.0)
@@ -154,12 +142,10 @@ def accumulate(e_r, e_i, z_r, z_i, place, chunks, last: tl.constexpr, tables, sw
 
 
 @inline
-def after(
-    e_r, e_i, x_r, x_i, chunks, last: tl.constexpr, tables, sweep, h, n, rest, sizes, F
-):  # fmt: skip
+def after(e_r, e_i, x_r, x_i, chunks, last: tl.constexpr, table, n, rest, F: tl.constexpr):
     """The states after the chunks that are the last of the walk."""
     steps = tl.where(chunks > 1, F.steps, rest) if last else rest
-    d_r, d_i = load_table(tables, sweep, h, steps, n[None, :], sizes, F)
+    d_r, d_i = load_table(table, steps, n[None, :])
     m_r, m_i = multiply(d_r, d_i, x_r, x_i)
     return m_r + e_r, m_i + e_i
 
@@ -167,7 +153,7 @@ def after(
 @inline
 def states_of_walk(
     e_r, e_i, enter, leave, segment, row, chunk, exists, samples, chunks, last: tl.constexpr,
-    conj: tl.constexpr, tables, sweep: tl.constexpr, h, n, inner, sizes, F: tl.constexpr,
+    conj: tl.constexpr, table, sweep: tl.constexpr, h, n, inner, sizes, F: tl.constexpr,
 ):  # fmt: skip
     """The states before the chunks; that before a line is loaded, that after it stored.
 
@@ -185,19 +171,17 @@ def states_of_walk(
         z_i = sign * tl.load(p + enter.outer[3], mask=here & (place <= 1), other=0.0)
     if F.periodic:  # (D5); what has been loaded is added to the state after the line
         x_r, x_i = accumulate(
-            e_r, e_i, tl.zeros_like(z_r), tl.zeros_like(z_r), place, chunks, last, tables, sweep,
-            h, n, rest, sizes, F,
+            e_r, e_i, tl.zeros_like(z_r), tl.zeros_like(z_r), place, chunks, last, table, n,
+            rest, F,
         )  # fmt: skip
-        f_r, f_i = after(e_r, e_i, x_r, x_i, chunks, last, tables, sweep, h, n, rest, sizes, F)
+        f_r, f_i = after(e_r, e_i, x_r, x_i, chunks, last, table, n, rest, F)
         f_r = before(f_r, place - (chunks - 1), last, F) + z_r
         f_i = before(f_i, place - (chunks - 1), last, F) + z_i
-        d_r, d_i = load_table(tables, sweep, h, F.steps + F.doublings, n[None, :], sizes, F)
+        d_r, d_i = load_table(table, F.steps + F.doublings, n[None, :])
         z_r, z_i = multiply(d_r, d_i, f_r, f_i)
-    x_r, x_i = accumulate(
-        e_r, e_i, z_r, z_i, place, chunks, last, tables, sweep, h, n, rest, sizes, F
-    )
+    x_r, x_i = accumulate(e_r, e_i, z_r, z_i, place, chunks, last, table, n, rest, F)
     if leave.pointer is not None:
-        f_r, f_i = after(e_r, e_i, x_r, x_i, chunks, last, tables, sweep, h, n, rest, sizes, F)
+        f_r, f_i = after(e_r, e_i, x_r, x_i, chunks, last, table, n, rest, F)
         p = state_pointers(leave, h, sweep, segment, row, n, inner)
         tl.store(p, f_r, mask=here & (place == chunks - 1))
         tl.store(p + leave.outer[3], sign * f_i, mask=here & (place == chunks - 1))
