@@ -15,6 +15,7 @@ class Flags(NamedTuple):
 
     steps: int  # T, of a chunk
     bits: int  # log2 T
+    slice: int  # of T, that products of matrices run over at once
     columns: int  # C, chunks of a tile
     doublings: int  # log2 C
     block_n: int

@@ -16,13 +16,12 @@ from .kernel_triton_arguments import Sizes
 from .kernel_triton_math import decayed, inline, multiply, power
 from .kernel_triton_tables import load_rate, row_of_gains, table_of
 from .kernel_triton_tile import (
+    chunk_pointers,
     dot,
-    load_samples,
-    moved,
+    load_slice,
+    moved_to_start,
     read_out,
     row_offset,
-    sample_mask,
-    sample_pointers,
     states_of_walk,
     take_in,
     tile_of,
@@ -30,19 +29,23 @@ from .kernel_triton_tile import (
 
 
 @inline
-def toeplitz(lags, h, transposed: tl.constexpr, F: tl.constexpr):
-    """[T in, T out]"""
-    i = tl.arange(0, F.steps)[:, None]
-    j = tl.arange(0, F.steps)[None, :]
-    lag = i - j if transposed else j - i
-    return tl.load(lags + h.to(tl.int64) * (2 * F.steps) + F.steps - 1 + lag)
+def within_chunks(y, p, stride, size, lags, h, transposed: tl.constexpr, F: tl.constexpr):
+    """Add the Toeplitz matrix times the chunks to y."""
+    lag_0 = lags + h.to(tl.int64) * (2 * F.steps) + F.steps - 1
+    i = tl.arange(0, F.steps)[None, :]
+    for j0 in range(0, F.steps, F.slice):
+        j = j0 + tl.arange(0, F.slice)
+        x = load_slice(p, stride, j[None, :], size, y.dtype)
+        k = tl.load(lag_0 + (j[:, None] - i if transposed else i - j[:, None]))
+        y = dot(x, k, y, F)
+    return y
 
 
 @inline
 def walk(
-    y, x, enter, leave, segment, row, chunk, exists, samples, chunks, last: tl.constexpr,
-    transposed: tl.constexpr, wanted: tl.constexpr, tables, sweep: tl.constexpr, h, inner, sizes,
-    F: tl.constexpr,
+    y, p, stride, size, late, enter, leave, segment, row, chunk, exists, samples, chunks,
+    last: tl.constexpr, transposed: tl.constexpr, wanted: tl.constexpr, tables,
+    sweep: tl.constexpr, h, inner, sizes, F: tl.constexpr,
 ):  # fmt: skip
     """Add to y, if it is wanted, what comes through states."""
     into = row_of_gains(F) if transposed else 0
@@ -50,7 +53,9 @@ def walk(
     table = table_of(tables, sweep, h, sizes.channels, sizes.blocks, F)
     for b in range(0, sizes.blocks):
         n = b * F.block_n + tl.arange(0, F.block_n)
-        e_r, e_i = take_in(x, into, last, table, n, F)
+        e_r, e_i = take_in(
+            p, stride, size, size * 0 if last else late, into, last, table, n, y.dtype, F
+        )
         s_r, s_i = states_of_walk(
             e_r, e_i, enter, leave, segment, row, chunk, exists, samples, chunks, last, transposed,
             table, sweep, h, n, inner, sizes, F,
@@ -71,36 +76,35 @@ def damped_conv_tile_kernel(
 ):  # fmt: skip
     """(D2) to (D4) for one tile, or the transposed, (D6), (D7) and (D9).
 
-    The walk from the last chunk comes first, and its y is moved where a short chunk has to begin at
-    the start; then x is moved for the other, which needs it at the end.
+    The walk from the last chunk comes first: where it matters, it is read out late.
     """
-    dtype: tl.constexpr = tables.dtype.element_ty
     from_last: tl.constexpr = F.forward if transposed else F.backward
     from_first: tl.constexpr = F.backward if transposed else F.forward
     wanted: tl.constexpr = out.pointer is not None
     sizes = Sizes(channels, rows, length, modes, blocks, lines, segments, shift)
     h, segment, row, chunk, exists, start, samples, chunks = tile_of(sizes, F)
-    u = load_samples(x, h, row, chunk, exists, start, samples, inner, dtype, F)
-    y = tl.zeros_like(u)
+    size = tl.where(exists, tl.minimum(samples - chunk * F.steps, F.steps), 0)
+    late = tl.where(exists & (shift != 0), F.steps - size, 0)
+    p = chunk_pointers(x, h, row, chunk, start, inner, F)
+    y = tl.zeros([F.columns, F.steps], tables.dtype.element_ty)
     if from_last >= 0:
         y = walk(
-            y, u, enter, leave, segment, row, chunk, exists, samples, chunks, True, transposed,
-            wanted, tables, from_last, h, inner, sizes, F,
+            y, p, x.outer[0], size, late, enter, leave, segment, row, chunk, exists, samples,
+            chunks, True, transposed, wanted, tables, from_last, h, inner, sizes, F,
         )  # fmt: skip
         if wanted and shift != 0:
-            y = moved(y, chunk, samples, chunks, False, F)
+            y = moved_to_start(y, late, F)
     if wanted:
-        y += dot(u, toeplitz(lags, h, transposed, F), F)
+        y = within_chunks(y, p, x.outer[0], size, lags, h, transposed, F)
     if from_first >= 0:
-        if shift != 0:
-            u = moved(u, chunk, samples, chunks, True, F)
         y = walk(
-            y, u, enter, leave, segment, row, chunk, exists, samples, chunks, False, transposed,
-            wanted, tables, from_first, h, inner, sizes, F,
+            y, p, x.outer[0], size, late, enter, leave, segment, row, chunk, exists, samples,
+            chunks, False, transposed, wanted, tables, from_first, h, inner, sizes, F,
         )  # fmt: skip
     if wanted:
-        p = sample_pointers(out, h, row, chunk, start, inner, F)
-        tl.store(p, y, mask=sample_mask(chunk, exists, samples, F))
+        j = tl.arange(0, F.steps)[None, :]
+        to = chunk_pointers(out, h, row, chunk, start, inner, F)[:, None]
+        tl.store(to + j.to(tl.int64) * out.outer[0], y, mask=j < size[:, None])
 
 
 @inline

@@ -10,10 +10,12 @@ import torch
 import triton
 from torch import Tensor
 
+from ..selective_scan.kernel_triton_math import INTERPRETED
 from .kernel_triton_arguments import Array, Flags, Sizes
 
 TILE = 4096  # samples of a tile
 BLOCK_N = 16
+SLICE = 16
 FORCED_COLUMNS: int | None = None  # tests set it to cut short lines into segments
 
 
@@ -89,7 +91,7 @@ def plan(u: Tensor, rate: Tensor, lines: Lines, direction: int, periodic: bool, 
     segments = triton.cdiv(chunks, columns)
     outer = has_states or periodic
     F = Flags(
-        steps, steps.bit_length() - 1, columns, columns.bit_length() - 1, BLOCK_N, sweeps,
+        steps, steps.bit_length() - 1, steps if INTERPRETED else SLICE, columns, columns.bit_length() - 1, BLOCK_N, sweeps,
         -1 if direction == 1 else 0, (-1, 0, 1)[direction], periodic and segments == 1,
         precision(u),
     )  # fmt: skip

@@ -3,13 +3,17 @@
 
 A tile is a matrix [C, T] of C chunks of T samples of one channel, as many whole lines as fit, or
 one segment of a line longer than that. The chunks of a line (or segment) are neighbouring rows of
-the matrix, ascending in time. A last, short chunk is filled up by zeros at its end; where
-what lies beyond its last sample matters, it is moved so that the zeros come first.
+the matrix, ascending in time. A last, short chunk is filled up by zeros at its end or, `late`, at
+its start.
 
 A walk goes through the chunks of a line from the first or from the last. It takes the samples in by
-the powers `into` of lambda, of as many steps as are yet to come in the chunk, and is read out by
-the powers `out`, of as many as have been: a sweep's are lambda^e and 2 coeff lambda^(e+1), its
-adjoint's are those two changed over, and its walk is the other way.
+the powers of lambda of as many steps as are yet to come in the chunk, and is read out by those of
+as many as have been: a sweep's are lambda^e and 2 coeff lambda^(e+1), its adjoint's are those two
+changed over, and its walk is the other way. So a short chunk is taken in late by a walk from the
+first chunk, and read out late by one from the last.
+
+Products of matrices run over slices of the samples of a chunk, which are read anew for each: they
+are in the cache, and without tensor cores a whole chunk would not fit into registers.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ from .kernel_triton_tables import load_table
 
 @inline
 def tile_of(sizes, F: tl.constexpr):
-    """Channel, segment, the rows of the matrix (line, chunk, existence), start, samples, chunks."""
+    """Channel, segment, row and chunk [C], their existence [C], start; samples, chunks of a line."""
     h = tl.program_id(0) % sizes.channels
     tile = tl.program_id(0) // sizes.channels
     segment = tile % sizes.segments
@@ -47,57 +51,46 @@ def row_offset(row, inner, strides):
 
 
 @inline
-def sample_pointers(x, h, row, chunk, start, inner, F: tl.constexpr):
-    """[C, T]"""
-    t = (start + chunk * F.steps)[:, None] + tl.arange(0, F.steps)[None, :]
+def chunk_pointers(x, h, row, chunk, start, inner, F: tl.constexpr):
+    """[C]"""
     first = x.pointer + h.to(tl.int64) * x.channel + row_offset(row, inner, x.rows)
-    return first[:, None] + t.to(tl.int64) * x.outer[0]
+    return first + (start + chunk * F.steps).to(tl.int64) * x.outer[0]
 
 
 @inline
-def sample_mask(chunk, exists, samples, F: tl.constexpr):
-    t = (chunk * F.steps)[:, None] + tl.arange(0, F.steps)[None, :]
-    return exists[:, None] & (t < samples)
+def load_slice(p, stride, j, size, dtype: tl.constexpr):
+    """Samples j of each chunk [C, j]; size [C] is the number there is in each."""
+    mask = (j >= 0) & (j < size[:, None])
+    x = tl.load(p[:, None] + j.to(tl.int64) * stride, mask=mask, other=0.0)
+    return widen(x, dtype)
 
 
 @inline
-def load_samples(x, h, row, chunk, exists, start, samples, inner, dtype: tl.constexpr, F):
-    p = sample_pointers(x, h, row, chunk, start, inner, F)
-    return widen(tl.load(p, mask=sample_mask(chunk, exists, samples, F), other=0.0), dtype)
+def dot(a, b, sum_, F: tl.constexpr):
+    return tl.dot(a, b, sum_, input_precision=F.precision, out_dtype=sum_.dtype)
 
 
 @inline
-def moved(x, chunk, samples, chunks, later: tl.constexpr, F: tl.constexpr):
-    """x [C, T] with the last chunk of each line moved to the end of its T, or back to the start."""
-    j = tl.arange(0, F.steps)[None, :]
-    missing = chunks * F.steps - samples
-    from_ = j - missing if later else j + missing
-    is_last = (chunk == chunks - 1)[:, None]
-    inside = (from_ >= 0) & (from_ < F.steps)
-    index = tl.where(is_last & inside, from_, tl.where(is_last, 0, j))
-    return tl.where(is_last & (~inside), 0.0, tl.gather(x, index, 1))
+def moved_to_start(y, late, F: tl.constexpr):
+    """y [C, T] with chunk c moved to its start by late[c]."""
+    j = tl.arange(0, F.steps)[None, :] + late[:, None]
+    inside = j < F.steps
+    return tl.where(inside, tl.gather(y, tl.where(inside, j, 0), 1), 0.0)
 
 
 @inline
-def state_pointers(x, h, sweep: tl.constexpr, segment, row, n, inner):
-    """[C, BLOCK_N], the real part."""
-    first = x.pointer + segment.to(tl.int64) * x.outer[0] + sweep * x.outer[1]
-    first += h.to(tl.int64) * x.channel
-    offset = row_offset(row, inner, x.rows)[:, None]
-    return first + offset + n.to(tl.int64)[None, :] * x.outer[2]
-
-
-@inline
-def dot(a, b, F: tl.constexpr):
-    return tl.dot(a, b, input_precision=F.precision, out_dtype=a.dtype)
-
-
-@inline
-def take_in(x, first_row, last: tl.constexpr, table, n, F: tl.constexpr):
-    """What each chunk of x adds to the state after it; `last`: the walk goes from the last chunk."""
-    j = tl.arange(0, F.steps)[:, None]
-    w_r, w_i = load_table(table, first_row + (j if last else F.steps - 1 - j), n[None, :])
-    return dot(x, w_r, F), dot(x, w_i, F)
+def take_in(p, stride, size, late, first_row, last: tl.constexpr, table, n, dtype: tl.constexpr, F):
+    """What each chunk adds to the state after it; `last`: the walk goes from the last chunk."""
+    e_r = tl.zeros([F.columns, F.block_n], dtype)
+    e_i = e_r
+    for j0 in range(0, F.steps, F.slice):
+        j = j0 + tl.arange(0, F.slice)
+        x = load_slice(p, stride, j[None, :] - late[:, None], size, dtype)
+        e = j if last else F.steps - 1 - j
+        w_r, w_i = load_table(table, first_row + e[:, None], n[None, :])
+        e_r = dot(x, w_r, e_r, F)
+        e_i = dot(x, w_i, e_i, F)
+    return e_r, e_i
 
 
 @inline
@@ -105,7 +98,7 @@ def read_out(y, s_r, s_i, first_row, last: tl.constexpr, table, n, F: tl.constex
     """Add what the states before the chunks contribute to y."""
     j = tl.arange(0, F.steps)[None, :]
     w_r, w_i = load_table(table, first_row + (F.steps - 1 - j if last else j), n[:, None])
-    return y + dot(s_r, w_r, F) - dot(s_i, w_i, F)
+    return dot(-s_i, w_i, dot(s_r, w_r, y, F), F)
 
 
 @inline
@@ -118,7 +111,7 @@ def before(x, steps, last: tl.constexpr, F: tl.constexpr):
 
 
 @inline
-def accumulate(e_r, e_i, z_r, z_i, place, chunks, last: tl.constexpr, table, n, rest, F):  # fmt: skip
+def accumulate(e_r, e_i, z_r, z_i, place, chunks, last: tl.constexpr, table, n, rest, F):
     """The states before the chunks, from what each adds, e, and the state z before the first.
 
     `place` counts the chunks in the order of the walk; `rest` are the samples of the last in time.
@@ -151,6 +144,15 @@ def after(e_r, e_i, x_r, x_i, chunks, last: tl.constexpr, table, n, rest, F: tl.
 
 
 @inline
+def state_pointers(x, h, sweep: tl.constexpr, segment, row, n, inner):
+    """[C, BLOCK_N], the real part."""
+    first = x.pointer + segment.to(tl.int64) * x.outer[0] + sweep * x.outer[1]
+    first += h.to(tl.int64) * x.channel
+    offset = row_offset(row, inner, x.rows)[:, None]
+    return first + offset + n.to(tl.int64)[None, :] * x.outer[2]
+
+
+@inline
 def states_of_walk(
     e_r, e_i, enter, leave, segment, row, chunk, exists, samples, chunks, last: tl.constexpr,
     conj: tl.constexpr, table, sweep: tl.constexpr, h, n, inner, sizes, F: tl.constexpr,
@@ -170,10 +172,8 @@ def states_of_walk(
         z_r = tl.load(p, mask=here & (place <= 1), other=0.0)
         z_i = sign * tl.load(p + enter.outer[3], mask=here & (place <= 1), other=0.0)
     if F.periodic:  # (D5); what has been loaded is added to the state after the line
-        x_r, x_i = accumulate(
-            e_r, e_i, tl.zeros_like(z_r), tl.zeros_like(z_r), place, chunks, last, table, n,
-            rest, F,
-        )  # fmt: skip
+        zero = tl.zeros_like(e_r)
+        x_r, x_i = accumulate(e_r, e_i, zero, zero, place, chunks, last, table, n, rest, F)
         f_r, f_i = after(e_r, e_i, x_r, x_i, chunks, last, table, n, rest, F)
         f_r = before(f_r, place - (chunks - 1), last, F) + z_r
         f_i = before(f_i, place - (chunks - 1), last, F) + z_i
