@@ -23,3 +23,27 @@ def damped_conv_fwd_triton(
         )
         call.apply(u, out, initial_state, final, transposed=False)
     return out, coeff.new_empty(0) if final is None else final
+
+
+def damped_conv_bwd_triton(
+    v_out, v_final_state, u, rate, coeff, D, initial_state, direction, periodic, dim, needs
+) -> tuple[Tensor, ...]:
+    """The five cotangents; see `function`."""
+    inputs = (u, rate, coeff, D, initial_state)
+    results = [
+        torch.empty_like(x) if need and x is not None else None
+        for need, x in zip(needs, inputs, strict=True)
+    ]
+    v_u, v_rate, v_coeff, v_D, v_state = results
+    if u.numel() == 0:
+        for v in results:
+            if v is not None:
+                v.zero_()
+    elif any(v is not None for v in results):
+        states = [initial_state, v_final_state, v_state]
+        call = Call(u, rate, coeff, D, direction, periodic, dim, [u, v_out, v_u], states)
+        if v_rate is None and v_coeff is None and v_D is None:
+            call.apply(v_out, v_u, v_final_state, v_state, transposed=True)
+        else:
+            call.differentiate(*results, u, v_out, initial_state, v_final_state)
+    return tuple(u.new_empty(0) if v is None else v for v in results)

@@ -80,9 +80,11 @@ def damped_conv_tile_kernel(
     """
     from_last: tl.constexpr = F.forward if transposed else F.backward
     from_first: tl.constexpr = F.backward if transposed else F.forward
-    wanted: tl.constexpr = out.pointer is not None
+    wanted: tl.constexpr = out is not None
     sizes = Sizes(channels, rows, length, modes, blocks, lines, segments, shift)
-    h, segment, row, chunk, exists, start, samples, chunks = tile_of(sizes, F)
+    h, segment, row, chunk, exists, start, samples, chunks = tile_of(
+        tl.arange(0, F.columns), sizes, F
+    )
     size = tl.where(exists, tl.minimum(samples - chunk * F.steps, F.steps), 0)
     late = tl.where(exists & (shift != 0), F.steps - size, 0)
     p = chunk_pointers(x, h, row, chunk, start, inner, F)
@@ -158,7 +160,7 @@ def damped_conv_carry_kernel(
     rest_r, rest_i = power(rate_r, turns, length.to(tl.float64) - span * (segments - 1))
     h_r = tl.zeros([BLOCK], tl.float64)
     h_i = h_r
-    if enter.pointer is not None:
+    if enter is not None:
         p = carried_pointers(enter, sweep, row, h, n, inner)
         h_r = tl.load(p, mask=mask, other=0.0).to(tl.float64)
         h_i = sign * tl.load(p + enter.outer[3], mask=mask, other=0.0).to(tl.float64)
@@ -174,7 +176,7 @@ def damped_conv_carry_kernel(
     h_r, h_i = over_segments(
         ends, h_r, h_i, i, count, mask, whole_r, whole_i, rest_r, rest_i, segments, from_last, True
     )
-    if leave.pointer is not None:
+    if leave is not None:
         p = carried_pointers(leave, sweep, row, h, n, inner)
         tl.store(p, h_r, mask=mask)
         tl.store(p + leave.outer[3], sign * h_i, mask=mask)

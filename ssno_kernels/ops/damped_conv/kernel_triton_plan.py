@@ -29,17 +29,17 @@ class Lines(NamedTuple):
     def inner(self) -> tuple[int, ...]:
         return self.sizes[1:]
 
-    def samples(self, x: Tensor | None) -> Array:
+    def samples(self, x: Tensor | None) -> Array | None:
         """x (B, H, *grid) as a kernel's argument."""
         if x is None:
-            return Array(None, (0,) * len(self.axes), 0, (0,))
+            return None
         rows = tuple(x.stride(axis) for axis in self.axes)
         return Array(x, rows, x.stride(1), (x.stride(self.dim),))
 
-    def states(self, x: Tensor | None) -> Array:
+    def states(self, x: Tensor | None) -> Array | None:
         """States (S, B, H, *grid without dim, N, 2) as a kernel's argument."""
         if x is None:
-            return Array(None, (0,) * len(self.axes), 0, (0,) * 4)
+            return None
         rows = tuple(x.stride(1 + axis - (axis > self.dim)) for axis in self.axes)
         return Array(x, rows, x.stride(2), (0, x.stride(0), x.stride(-2), x.stride(-1)))
 

@@ -25,15 +25,14 @@ from .kernel_triton_tables import load_table
 
 
 @inline
-def tile_of(sizes, F: tl.constexpr):
-    """Channel, segment, row and chunk [C], their existence [C], start; samples, chunks of a line."""
+def tile_of(c, sizes, F: tl.constexpr):
+    """Channel, segment; row, chunk, existence of columns c; start; samples and chunks of a line."""
     h = tl.program_id(0) % sizes.channels
     tile = tl.program_id(0) // sizes.channels
     segment = tile % sizes.segments
     start = segment * (F.columns * F.steps)
     samples = tl.minimum(sizes.length - start, F.columns * F.steps)
     chunks = tl.cdiv(samples, F.steps)
-    c = tl.arange(0, F.columns)
     row = tile // sizes.segments * sizes.lines + c // chunks
     exists = (c < sizes.lines * chunks) & (row < sizes.rows)
     return h, segment, row, c % chunks, exists, start, samples, chunks
@@ -167,7 +166,7 @@ def states_of_walk(
     here = exists[:, None] & (n < sizes.modes)[None, :]
     z_r = tl.zeros_like(e_r)
     z_i = z_r
-    if enter.pointer is not None:
+    if enter is not None:
         p = state_pointers(enter, h, sweep, segment, row, n, inner)
         z_r = tl.load(p, mask=here & (place <= 1), other=0.0)
         z_i = sign * tl.load(p + enter.outer[3], mask=here & (place <= 1), other=0.0)
@@ -180,7 +179,7 @@ def states_of_walk(
         d_r, d_i = load_table(table, F.steps + F.doublings, n[None, :])
         z_r, z_i = multiply(d_r, d_i, f_r, f_i)
     x_r, x_i = accumulate(e_r, e_i, z_r, z_i, place, chunks, last, table, n, rest, F)
-    if leave.pointer is not None:
+    if leave is not None:
         f_r, f_i = after(e_r, e_i, x_r, x_i, chunks, last, table, n, rest, F)
         p = state_pointers(leave, h, sweep, segment, row, n, inner)
         tl.store(p, f_r, mask=here & (place == chunks - 1))
