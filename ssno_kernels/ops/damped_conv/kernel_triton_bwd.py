@@ -29,6 +29,7 @@ from .kernel_triton_tile import (
     moved_to_start,
     read_out,
     states_of_walk,
+    take_in,
     tile_of,
 )
 
@@ -38,7 +39,7 @@ def lag_sums(u, v, lags, inner, sizes, F: tl.constexpr):
     """Write the tile's sum_t v_t u_{t-d} within chunks at T-1 + d, for -T < d < T."""
     products = tl.zeros([F.steps, F.steps], lags.dtype.element_ty)
     i = tl.arange(0, F.steps)
-    for c0 in range(0, F.columns, F.slice):
+    for c0 in range(0, tl.minimum(sizes.lines * tl.cdiv(sizes.length, F.steps), F.columns), F.slice):
         c = c0 + tl.arange(0, F.slice)
         h, _, row, chunk, exists, start, samples, _ = tile_of(c, sizes, F)
         size = tl.where(exists, tl.minimum(samples - chunk * F.steps, F.steps), 0)
@@ -57,25 +58,6 @@ def lag_sums(u, v, lags, inner, sizes, F: tl.constexpr):
 
 
 @inline
-def take_in_slopes(p, stride, size, late, last: tl.constexpr, table, n, dtype: tl.constexpr, F):
-    """sum_e lambda^e x and sum_e e lambda^e x of each chunk."""
-    e_r = tl.zeros([F.columns, F.block_n], dtype)
-    e_i = e_r
-    s_r = e_r
-    s_i = e_r
-    for j0 in range(0, F.steps, F.slice):
-        j = j0 + tl.arange(0, F.slice)
-        x = load_slice(p, stride, j[None, :] - late[:, None], size, dtype)
-        e = (j if last else F.steps - 1 - j)[:, None]
-        w_r, w_i = load_table(table, e, n[None, :])
-        e_r = dot(x, w_r, e_r, F)
-        e_i = dot(x, w_i, e_i, F)
-        s_r = dot(x, w_r * e, s_r, F)
-        s_i = dot(x, w_i * e, s_i, F)
-    return e_r, e_i, s_r, s_i
-
-
-@inline
 def store_sum(p, part: tl.constexpr, width, n, x_r, x_i, y_r, y_i):
     """sum x y over the chunks of a tile."""
     z_r, z_i = multiply(x_r, x_i, y_r, y_i)
@@ -85,7 +67,7 @@ def store_sum(p, part: tl.constexpr, width, n, x_r, x_i, y_r, y_i):
 
 @inline
 def adjoint_walk(
-    y, p_u, p_v, u_stride, v_stride, size, late, enter, v_enter, v_leave, segment, row, chunk,
+    y, p_u, p_v, u_stride, v_stride, size, late, stop, enter, v_enter, v_leave, segment, row, chunk,
     exists, samples, chunks, last: tl.constexpr, wanted: tl.constexpr, tables, sums,
     sweep: tl.constexpr, h, inner, sizes, F: tl.constexpr,
 ):  # fmt: skip
@@ -95,24 +77,22 @@ def adjoint_walk(
     sums += (tl.program_id(0).to(tl.int64) * F.sweeps + sweep) * (6 * width)
     here = exists[:, None]
     rest = samples - (chunks - 1) * F.steps
-    none = size * 0
+    u_late = size * 0 if last else late
+    v_late = late if last else size * 0
     for b in range(0, sizes.blocks):
         n = b * F.block_n + tl.arange(0, F.block_n)
-        r_r, r_i, t_r, t_i = take_in_slopes(
-            p_u, u_stride, size, none if last else late, last, table, n, y.dtype, F
-        )
+        x_r, x_i = take_in(p_u, u_stride, size, u_late, stop, 0, last, False, table, n, y.dtype, F)
         s_r, s_i = states_of_walk(
-            r_r, r_i, enter, None, segment, row, chunk, exists, samples, chunks, last, False, table,
+            x_r, x_i, enter, None, segment, row, chunk, exists, samples, chunks, last, False, table,
             sweep, h, n, inner, sizes, F,
         )  # fmt: skip
         s_r, s_i = tl.where(here, s_r, 0.0), tl.where(here, s_i, 0.0)
-        w_r, w_i, x_r, x_i = take_in_slopes(
-            p_v, v_stride, size, late if last else none, not last, table, n, y.dtype, F
-        )
-        store_sum(sums, 0, width, n, s_r, s_i, w_r, w_i)
+        x_r, x_i = take_in(p_v, v_stride, size, v_late, stop, 0, not last, True, table, n, y.dtype, F)
         store_sum(sums, 1, width, n, s_r, s_i, x_r, x_i)
+        x_r, x_i = take_in(p_v, v_stride, size, v_late, stop, 0, not last, False, table, n, y.dtype, F)
+        store_sum(sums, 0, width, n, s_r, s_i, x_r, x_i)
         g_r, g_i = load_table(table, row_of_gains(F), n[None, :])
-        q_r, q_i = multiply(g_r, g_i, w_r, w_i)
+        q_r, q_i = multiply(g_r, g_i, x_r, x_i)
         q_r, q_i = states_of_walk(
             q_r, q_i, v_enter, v_leave, segment, row, chunk, exists, samples, chunks, not last,
             True, table, sweep, h, n, inner, sizes, F,
@@ -125,8 +105,9 @@ def adjoint_walk(
         short = (size < F.steps)[:, None]
         a_r, a_i = tl.where(short, b_r, a_r), tl.where(short, b_i, a_i)
         a_r, a_i = multiply(a_r, a_i, s_r, s_i)
-        l = size[:, None]  # noqa: E741
-        store_sum(sums, 2, width, n, q_r, q_i, t_r + l * a_r, t_i + l * a_i)
+        x_r, x_i = take_in(p_u, u_stride, size, u_late, stop, 0, last, True, table, n, y.dtype, F)
+        x_r, x_i = x_r + size[:, None] * a_r, x_i + size[:, None] * a_i
+        store_sum(sums, 2, width, n, q_r, q_i, x_r, x_i)
     return y
 
 
@@ -152,22 +133,23 @@ def damped_conv_bwd_kernel(
     )
     size = tl.where(exists, tl.minimum(samples - chunk * F.steps, F.steps), 0)
     late = tl.where(exists & (shift != 0), F.steps - size, 0)
+    stop = tl.where(shift != 0, F.steps, tl.minimum(samples, F.steps))
     p_u = chunk_pointers(u, h, row, chunk, start, inner, F)
     p_v = chunk_pointers(v, h, row, chunk, start, inner, F)
     y = tl.zeros([F.columns, F.steps], tables.dtype.element_ty)
     if F.forward >= 0:
         y = adjoint_walk(
-            y, p_u, p_v, u.outer[0], v.outer[0], size, late, enter, v_enter, v_leave, segment, row,
+            y, p_u, p_v, u.outer[0], v.outer[0], size, late, stop, enter, v_enter, v_leave, segment, row,
             chunk, exists, samples, chunks, False, wanted, tables, sums, F.forward, h, inner,
             sizes, F,
         )  # fmt: skip
         if wanted and shift != 0:
             y = moved_to_start(y, late, F)
     if wanted:
-        y = within_chunks(y, p_v, v.outer[0], size, lags, h, True, F)
+        y = within_chunks(y, p_v, v.outer[0], size, stop, lags, h, True, F)
     if F.backward >= 0:
         y = adjoint_walk(
-            y, p_u, p_v, u.outer[0], v.outer[0], size, late, enter, v_enter, v_leave, segment, row,
+            y, p_u, p_v, u.outer[0], v.outer[0], size, late, stop, enter, v_enter, v_leave, segment, row,
             chunk, exists, samples, chunks, True, wanted, tables, sums, F.backward, h, inner,
             sizes, F,
         )  # fmt: skip

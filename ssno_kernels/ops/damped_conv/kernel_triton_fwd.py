@@ -29,11 +29,11 @@ from .kernel_triton_tile import (
 
 
 @inline
-def within_chunks(y, p, stride, size, lags, h, transposed: tl.constexpr, F: tl.constexpr):
+def within_chunks(y, p, stride, size, stop, lags, h, transposed: tl.constexpr, F: tl.constexpr):
     """Add the Toeplitz matrix times the chunks to y."""
     lag_0 = lags + h.to(tl.int64) * (2 * F.steps) + F.steps - 1
     i = tl.arange(0, F.steps)[None, :]
-    for j0 in range(0, F.steps, F.slice):
+    for j0 in range(0, stop, F.slice):
         j = j0 + tl.arange(0, F.slice)
         x = load_slice(p, stride, j[None, :], size, y.dtype)
         k = tl.load(lag_0 + (j[:, None] - i if transposed else i - j[:, None]))
@@ -43,7 +43,7 @@ def within_chunks(y, p, stride, size, lags, h, transposed: tl.constexpr, F: tl.c
 
 @inline
 def walk(
-    y, p, stride, size, late, enter, leave, segment, row, chunk, exists, samples, chunks,
+    y, p, stride, size, late, stop, enter, leave, segment, row, chunk, exists, samples, chunks,
     last: tl.constexpr, transposed: tl.constexpr, wanted: tl.constexpr, tables,
     sweep: tl.constexpr, h, inner, sizes, F: tl.constexpr,
 ):  # fmt: skip
@@ -54,7 +54,7 @@ def walk(
     for b in range(0, sizes.blocks):
         n = b * F.block_n + tl.arange(0, F.block_n)
         e_r, e_i = take_in(
-            p, stride, size, size * 0 if last else late, into, last, table, n, y.dtype, F
+            p, stride, size, size * 0 if last else late, stop, into, last, False, table, n, y.dtype, F
         )
         s_r, s_i = states_of_walk(
             e_r, e_i, enter, leave, segment, row, chunk, exists, samples, chunks, last, transposed,
@@ -87,20 +87,21 @@ def damped_conv_tile_kernel(
     )
     size = tl.where(exists, tl.minimum(samples - chunk * F.steps, F.steps), 0)
     late = tl.where(exists & (shift != 0), F.steps - size, 0)
+    stop = tl.where(shift != 0, F.steps, tl.minimum(samples, F.steps))
     p = chunk_pointers(x, h, row, chunk, start, inner, F)
     y = tl.zeros([F.columns, F.steps], tables.dtype.element_ty)
     if from_last >= 0:
         y = walk(
-            y, p, x.outer[0], size, late, enter, leave, segment, row, chunk, exists, samples,
+            y, p, x.outer[0], size, late, stop, enter, leave, segment, row, chunk, exists, samples,
             chunks, True, transposed, wanted, tables, from_last, h, inner, sizes, F,
         )  # fmt: skip
         if wanted and shift != 0:
             y = moved_to_start(y, late, F)
     if wanted:
-        y = within_chunks(y, p, x.outer[0], size, lags, h, transposed, F)
+        y = within_chunks(y, p, x.outer[0], size, stop, lags, h, transposed, F)
     if from_first >= 0:
         y = walk(
-            y, p, x.outer[0], size, late, enter, leave, segment, row, chunk, exists, samples,
+            y, p, x.outer[0], size, late, stop, enter, leave, segment, row, chunk, exists, samples,
             chunks, False, transposed, wanted, tables, from_first, h, inner, sizes, F,
         )  # fmt: skip
     if wanted:

@@ -78,18 +78,26 @@ def moved_to_start(y, late, F: tl.constexpr):
 
 
 @inline
-def take_in(p, stride, size, late, first_row, last: tl.constexpr, table, n, dtype: tl.constexpr, F):
-    """What each chunk adds to the state after it; `last`: the walk goes from the last chunk."""
-    e_r = tl.zeros([F.columns, F.block_n], dtype)
-    e_i = e_r
-    for j0 in range(0, F.steps, F.slice):
+def take_in(
+    p, stride, size, late, stop, first_row, last: tl.constexpr, slope: tl.constexpr, table, n,
+    dtype: tl.constexpr, F: tl.constexpr,
+):  # fmt: skip
+    """What each chunk adds to the state after it; `last`: the walk goes from the last chunk.
+
+    slope: each power times its exponent. No chunk has a sample at `stop` or later.
+    """
+    x_r = tl.zeros([F.columns, F.block_n], dtype)
+    x_i = x_r
+    for j0 in range(0, stop, F.slice):
         j = j0 + tl.arange(0, F.slice)
         x = load_slice(p, stride, j[None, :] - late[:, None], size, dtype)
-        e = j if last else F.steps - 1 - j
-        w_r, w_i = load_table(table, first_row + e[:, None], n[None, :])
-        e_r = dot(x, w_r, e_r, F)
-        e_i = dot(x, w_i, e_i, F)
-    return e_r, e_i
+        e = (j if last else F.steps - 1 - j)[:, None]
+        w_r, w_i = load_table(table, first_row + e, n[None, :])
+        if slope:
+            w_r, w_i = w_r * e, w_i * e
+        x_r = dot(x, w_r, x_r, F)
+        x_i = dot(x, w_i, x_i, F)
+    return x_r, x_i
 
 
 @inline
