@@ -42,8 +42,8 @@ def damped_conv_bwd_triton(
     elif any(v is not None for v in results):
         states = [initial_state, v_final_state, v_state]
         call = Call(u, rate, coeff, D, direction, periodic, dim, [u, v_out, v_u], states)
-        if v_rate is None and v_coeff is None and v_D is None:
-            call.apply(v_out, v_u, v_final_state, v_state, transposed=True)
-        else:
-            call.differentiate(*results, u, v_out, initial_state, v_final_state)
+        v_enter = call.apply(v_out, v_u, v_final_state, v_state, transposed=True)
+        if v_rate is not None or v_coeff is not None or v_D is not None:
+            enter = call.apply(u, None, initial_state, None, transposed=False)
+            call.differentiate(v_rate, v_coeff, v_D, u, v_out, enter, v_enter)
     return tuple(u.new_empty(0) if v is None else v for v in results)

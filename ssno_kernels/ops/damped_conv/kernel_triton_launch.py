@@ -8,8 +8,8 @@ from torch import Tensor
 
 from ..selective_scan.arguments import state_dtype
 from . import kernel_triton_plan as plan
-from .kernel_triton_arguments import Flags, Sizes
-from .kernel_triton_bwd import damped_conv_bwd_kernel, damped_conv_reduce_kernel
+from .kernel_triton_arguments import Array, Flags, Sizes
+from .kernel_triton_bwd import damped_conv_reduce_kernel, damped_conv_sums_kernel
 from .kernel_triton_fwd import damped_conv_carry_kernel, damped_conv_tile_kernel
 from .kernel_triton_plan import Lines
 from .kernel_triton_tables import damped_conv_tables_kernel
@@ -58,41 +58,39 @@ class Call:
     def apply(
         self, x: Tensor, out: Tensor | None, enter: Tensor | None, leave: Tensor | None,
         transposed: bool,
-    ) -> None:  # fmt: skip
-        """The convolution of x, or the transposed one, with the states before and after it."""
+    ) -> Array | None:  # fmt: skip
+        """The convolution of x, or the transposed one, with the states before and after it.
+
+        Returns those before the lines, or the segments of lines, of tiles.
+        """
         before, after = self.lines.states(enter), self.lines.states(leave)
         if self.S.segments > 1:
-            before, after = self.carried(x, enter, leave, transposed), None
-        if out is not None or self.S.segments == 1:
+            before, after = self._carried(x, enter, leave, transposed), None
+        if out is not None or after is not None:
             self._launch(x, out, before, after, transposed)
+        return before
 
     def differentiate(
-        self, v_u: Tensor | None, v_rate: Tensor | None, v_coeff: Tensor | None,
-        v_D: Tensor | None, v_state: Tensor | None, u: Tensor, v_out: Tensor,
-        state: Tensor | None, v_final_state: Tensor | None,
+        self, v_rate: Tensor | None, v_coeff: Tensor | None, v_D: Tensor | None, u: Tensor,
+        v_out: Tensor, enter: Array | None, v_enter: Array | None,
     ) -> None:  # fmt: skip
-        """All cotangents that are wanted, v_rate, v_coeff or v_D among them."""
+        """(D8) and v_D, from what `apply` has returned for u and for v_out."""
         S, F, lines = self.S, self.F, self.lines
-        enter, v_enter, v_leave = (lines.states(x) for x in (state, v_final_state, v_state))
-        if S.segments > 1:
-            enter = self.carried(u, state, None, False)
-            v_enter, v_leave = self.carried(v_out, v_final_state, v_state, True), None
         tiles = self.tiles()
-        width = S.blocks * F.block_n
-        sums = self.tables.new_empty((tiles, S.channels, F.sweeps, 6, width))
-        lag_sums = self.lags.new_empty((tiles, S.channels, 2 * F.steps))
-        damped_conv_bwd_kernel[(tiles * S.channels,)](
-            lines.samples(v_u), lines.samples(u), lines.samples(v_out), enter, v_enter, v_leave,
-            self.tables, self.lags, sums, lag_sums, lines.inner(), *S, F.constants(),
-            num_warps=WARPS,
-        )  # fmt: skip
+        sums = self.tables.new_empty((F.sweeps, tiles, S.channels, 6 * S.blocks * F.block_n))
+        lags = self.lags.new_empty((F.sweeps, tiles, S.channels, F.steps))
+        for sweep in range(F.sweeps):
+            damped_conv_sums_kernel[(tiles * S.channels,)](
+                lines.samples(u), lines.samples(v_out), enter, v_enter, self.tables, lags[sweep],
+                sums[sweep], lines.inner(), *S, sweep, F.constants(), num_warps=WARPS,
+            )  # fmt: skip
         blocks = self.tables.shape[-1] // F.block_n
         damped_conv_reduce_kernel[(S.channels * F.sweeps * blocks,)](
-            v_rate, v_coeff, v_D, self.coeff, self.tables, sums, lag_sums, tiles, S.channels,
-            S.modes, blocks, int(S.blocks > 0), 64, F.constants(), num_warps=4,
+            v_rate, v_coeff, v_D, self.coeff, self.tables, sums, lags, tiles, S.channels, S.modes,
+            blocks, int(S.blocks > 0), 64, F.constants(), num_warps=4,
         )  # fmt: skip
 
-    def carried(self, x, enter, leave, transposed: bool):
+    def _carried(self, x, enter, leave, transposed: bool):
         """The states before the segments of lines."""
         S, F = self.S, self.F
         ends = self.tables.new_empty((S.segments, F.sweeps, S.rows, S.channels, S.modes, 2))
