@@ -14,7 +14,6 @@ from .kernel_triton_fwd import damped_conv_carry_kernel, damped_conv_tile_kernel
 from .kernel_triton_plan import Lines
 from .kernel_triton_tables import damped_conv_tables_kernel
 
-WARPS = 8
 
 
 class Call:
@@ -34,6 +33,8 @@ class Call:
         self.F: Flags
         self.S: Sizes
         self.F, self.S, carried = plan.plan(u, rate, self.lines, direction, periodic, has_states)
+        # of plain multiply-adds, each takes more registers
+        self.warps = 8 if self.F.precision == "ieee" else 4
         self.tables, self.lags = self._tables(u)
         if not carried:
             self.S = self.S._replace(blocks=0)
@@ -82,7 +83,7 @@ class Call:
         for sweep in range(F.sweeps):
             damped_conv_sums_kernel[(tiles * S.channels,)](
                 lines.samples(u), lines.samples(v_out), enter, v_enter, self.tables, lags[sweep],
-                sums[sweep], lines.inner(), *S, sweep, F.constants(), num_warps=WARPS,
+                sums[sweep], lines.inner(), *S, sweep, F.constants(), num_warps=self.warps,
             )  # fmt: skip
         blocks = self.tables.shape[-1] // F.block_n
         damped_conv_reduce_kernel[(S.channels * F.sweeps * blocks,)](
@@ -108,5 +109,5 @@ class Call:
     def _launch(self, x, out, before, after, transposed: bool) -> None:
         damped_conv_tile_kernel[(self.tiles() * self.S.channels,)](
             self.lines.samples(out), self.lines.samples(x), before, after, self.tables, self.lags,
-            self.lines.inner(), *self.S, transposed, self.F.constants(), num_warps=WARPS,
+            self.lines.inner(), *self.S, transposed, self.F.constants(), num_warps=self.warps,
         )  # fmt: skip
