@@ -123,15 +123,23 @@ def damped_conv_sums_kernel(
 
 @inline
 def total(p, stride, i, tiles, BLOCK: tl.constexpr):
-    """Sum over tiles of the numbers i of each, in float64."""
+    """Sum over tiles of the numbers i >= 0 of each, in float64."""
     sum_ = tl.zeros([i.shape[0]], tl.float64)
     for first in range(0, tiles, BLOCK):
         k = first + tl.arange(0, BLOCK)
         x = tl.load(
-            p + k.to(tl.int64)[:, None] * stride + i[None, :], mask=(k < tiles)[:, None], other=0.0
+            p + k.to(tl.int64)[:, None] * stride + i[None, :],
+            mask=(k < tiles)[:, None] & (i >= 0)[None, :],
+            other=0.0,
         )
         sum_ += tl.sum(x.to(tl.float64), 0)
     return sum_
+
+
+@inline
+def part_of(x, i: tl.constexpr):
+    """Row i of x [8, BLOCK_N]."""
+    return tl.sum(tl.where(tl.arange(0, 8)[:, None] == i, x, 0.0), 0)
 
 
 @triton.jit(do_not_specialize=["tiles", "channels", "modes", "blocks", "carried"])
@@ -143,7 +151,8 @@ def damped_conv_reduce_kernel(
     h = tl.program_id(0) % channels
     sweep = tl.program_id(0) // channels % F.sweeps
     block = tl.program_id(0) // channels // F.sweeps
-    n = block * F.block_n + tl.arange(0, F.block_n)
+    n0 = block * F.block_n
+    n = n0 + tl.arange(0, F.block_n)
     d = tl.arange(0, F.steps)
     tile = (sweep * tiles).to(tl.int64) * channels + h  # the first one, of all those of sweeps
     m = total(lags_of_tiles + tile * F.steps, channels * F.steps, d, tiles, BLOCK)[:, None]
@@ -156,18 +165,14 @@ def damped_conv_reduce_kernel(
     slope_r, slope_i = tl.sum(m * a_r, 0), tl.sum(m * a_i, 0)
 
     width = blocks * F.block_n
+    i = tl.arange(0, 8 * F.block_n)  # of six sums, each of their real and imaginary parts
+    of_block = tl.where(i < 6 * F.block_n, i // F.block_n * width + n0 + i % F.block_n, -1)
     p = sums + tile * (6 * width)
-    stride = channels * 6 * width
-    tiles *= carried
-    w_r = total(p, stride, n, tiles, BLOCK)
-    w_i = total(p + width, stride, n, tiles, BLOCK)
-    x_r = total(p + 2 * width, stride, n, tiles, BLOCK)
-    x_i = total(p + 3 * width, stride, n, tiles, BLOCK)
-    rest_r = total(p + 4 * width, stride, n, tiles, BLOCK)
-    rest_i = total(p + 5 * width, stride, n, tiles, BLOCK)
+    parts = total(p, channels * 6 * width, of_block, tiles * carried, BLOCK)
+    parts = tl.reshape(parts, [8, F.block_n])
     a_r, a_i = load_table(table, 1, n)
-    w_r, w_i = multiply(a_r, a_i, w_r, w_i)
-    x_r, x_i = multiply(a_r, a_i, x_r, x_i)
+    w_r, w_i = multiply(a_r, a_i, part_of(parts, 0), part_of(parts, 1))
+    x_r, x_i = multiply(a_r, a_i, part_of(parts, 2), part_of(parts, 3))
     i = ((sweep * channels + h).to(tl.int64) * modes + n) * 2
     exists = n < modes
     if v_coeff is not None:
@@ -177,5 +182,5 @@ def damped_conv_reduce_kernel(
         c_r = 2 * tl.load(coeff + i, mask=exists, other=0.0)
         c_i = 2 * tl.load(coeff + i + 1, mask=exists, other=0.0)
         g_r, g_i = multiply(c_r, c_i, w_r + x_r + slope_r, w_i + x_i + slope_i)
-        tl.store(v_rate + i, rest_r + g_r, mask=exists)
-        tl.store(v_rate + i + 1, -(rest_i + g_i), mask=exists)
+        tl.store(v_rate + i, part_of(parts, 4) + g_r, mask=exists)
+        tl.store(v_rate + i + 1, -(part_of(parts, 5) + g_i), mask=exists)

@@ -64,9 +64,9 @@ def make_inputs(
     return inputs | options
 
 
-def _sample(name: str, layout=None, **sizes) -> Sample:
+def _sample(name: str, layout=None, *, channels: int = 2, **sizes) -> Sample:
     def make(dtype: torch.dtype) -> Inputs:
-        inputs = make_inputs(dtype, **sizes)
+        inputs = make_inputs(dtype, channels=channels, **sizes)
         return layout(inputs) if layout else inputs
 
     return Sample(name, make)
@@ -106,7 +106,7 @@ def _expanded(inputs: Inputs) -> Inputs:
 
 EVERY = "damping frequency coeff"
 SAMPLES = (
-    _sample("all", per_sweep=EVERY),
+    _sample("all", channels=3, per_sweep=EVERY),
     _sample("plain", extras="", step="none"),
     _sample("forward", direction="forward"),
     _sample("backward", direction="backward", step="scalar"),
