@@ -18,6 +18,7 @@ class Flags(NamedTuple):
     slice: int  # of T, that products of matrices run over at once
     columns: int  # C, chunks of a tile
     doublings: int  # log2 C
+    column_slice: int  # of C, likewise
     block_n: int
     sweeps: int
     forward: int  # which sweep starts at t = 0; -1 where none does

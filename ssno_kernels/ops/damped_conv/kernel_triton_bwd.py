@@ -39,8 +39,8 @@ def lag_sums(later, earlier, to, inner, sizes, F: tl.constexpr):
     products = tl.zeros([F.steps, F.steps], to.dtype.element_ty)
     i = tl.arange(0, F.steps)
     columns = tl.minimum(sizes.lines * tl.cdiv(sizes.length, F.steps), F.columns)
-    for c0 in range(0, columns, F.slice):
-        c = c0 + tl.arange(0, F.slice)
+    for c0 in range(0, columns, F.column_slice):
+        c = c0 + tl.arange(0, F.column_slice)
         h, _, row, chunk, exists, start, samples, _ = tile_of(c, sizes, F)
         size = tl.where(exists, tl.minimum(samples - chunk * F.steps, F.steps), 0)
         p = chunk_pointers(later, h, row, chunk, start, inner, F)

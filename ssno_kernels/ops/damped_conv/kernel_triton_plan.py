@@ -15,7 +15,8 @@ from .kernel_triton_arguments import Array, Flags, Sizes
 
 TILE = 4096  # samples of a tile
 BLOCK_N = 16
-SLICE = 16
+SLICE = 16  # of samples or chunks, of a product of matrices
+WHOLE = INTERPRETED  # no slices: to the interpreter one large operation is as good as a small one
 FORCED_COLUMNS: int | None = None  # tests set it to cut short lines into segments
 
 
@@ -91,7 +92,8 @@ def plan(u: Tensor, rate: Tensor, lines: Lines, direction: int, periodic: bool, 
     segments = triton.cdiv(chunks, columns)
     outer = has_states or periodic
     F = Flags(
-        steps, steps.bit_length() - 1, steps if INTERPRETED else SLICE, columns, columns.bit_length() - 1, BLOCK_N, sweeps,
+        steps, steps.bit_length() - 1, steps if WHOLE else SLICE, columns,
+        columns.bit_length() - 1, columns if WHOLE else SLICE, BLOCK_N, sweeps,
         -1 if direction == 1 else 0, (-1, 0, 1)[direction], periodic and segments == 1,
         precision(u),
     )  # fmt: skip

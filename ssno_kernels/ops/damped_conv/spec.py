@@ -130,7 +130,7 @@ SAMPLES = (
     _sample("many-chunks-periodic", grid=(259,), batch=1, channels=1, boundary="periodic"),
     _sample("one-state", batch=1, channels=5, states=1),
     _sample("many-states", grid=(19,), batch=1, channels=2, states=33),
-    _sample("wide", grid=(6,), batch=3, channels=11, states=2),
+    _sample("wide", grid=(6,), batch=3, channels=5, states=2),
     _sample("many-lines", grid=(5, 7, 9), dim=2, batch=1, channels=1, extras="D"),
     _sample("double-parameters", parameters=torch.float64, grid=(12,)),
     _sample("empty-batch", batch=0),
