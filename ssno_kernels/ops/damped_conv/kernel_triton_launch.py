@@ -88,7 +88,7 @@ class Call:
         blocks = self.tables.shape[-1] // F.block_n
         damped_conv_reduce_kernel[(S.channels * F.sweeps * blocks,)](
             v_rate, v_coeff, v_D, self.coeff, self.tables, sums, lags, tiles, S.channels, S.modes,
-            blocks, int(S.blocks > 0), 32, F.constants(), num_warps=4,
+            blocks, int(S.blocks > 0), 8, F.constants(), num_warps=8,
         )  # fmt: skip
 
     def _carried(self, x, enter, leave, transposed: bool):
