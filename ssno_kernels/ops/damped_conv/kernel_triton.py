@@ -18,9 +18,7 @@ def damped_conv_fwd_triton(
     sweeps, _, modes, _ = coeff.shape
     final = coeff.new_empty(sweeps, *others, modes, 2) if want_state else None
     if u.numel():
-        call = Call(
-            u, rate, coeff, D, direction, periodic, dim, [u, out], [initial_state, final]
-        )
+        call = Call(u, rate, coeff, D, direction, periodic, dim, [u, out], [initial_state, final])
         call.apply(u, out, initial_state, final, transposed=False)
     return out, coeff.new_empty(0) if final is None else final
 

@@ -100,9 +100,7 @@ def damped_conv_sums_kernel(
             table, sweep, h, n, inner, sizes, F,
         )  # fmt: skip
         s_r, s_i = tl.where(here, s_r, 0.0), tl.where(here, s_i, 0.0)
-        x_r, x_i = take_in(
-            q, v.outer[0], size, late_v, stop, 0, not last, True, table, n, dtype, F
-        )
+        x_r, x_i = take_in(q, v.outer[0], size, late_v, stop, 0, not last, True, table, n, dtype, F)
         store_sum(sums, 1, width, n, s_r, s_i, x_r, x_i)
         x_r, x_i = take_in(
             q, v.outer[0], size, late_v, stop, 0, not last, False, table, n, dtype, F

@@ -54,7 +54,18 @@ def walk(
     for b in range(0, sizes.blocks):
         n = b * F.block_n + tl.arange(0, F.block_n)
         e_r, e_i = take_in(
-            p, stride, size, size * 0 if last else late, stop, into, last, False, table, n, y.dtype, F
+            p,
+            stride,
+            size,
+            size * 0 if last else late,
+            stop,
+            into,
+            last,
+            False,
+            table,
+            n,
+            y.dtype,
+            F,
         )
         s_r, s_i = states_of_walk(
             e_r, e_i, enter, leave, segment, row, chunk, exists, samples, chunks, last, transposed,
@@ -113,16 +124,19 @@ def damped_conv_tile_kernel(
 @inline
 def over_segments(
     ends, h_r, h_i, i, count, mask, whole_r, whole_i, rest_r, rest_i, segments, from_last,
-    keep: tl.constexpr,
+    sign: tl.constexpr, keep: tl.constexpr,
 ):  # fmt: skip
-    """The state after all segments; `keep`: write those before them in the place of `ends`."""
+    """The state after all segments; `keep`: write those before them in the place of `ends`.
+
+    sign -1: `ends` holds conjugates.
+    """
     for j in range(0, segments):
         k = tl.where(from_last, segments - 1 - j, j)
         p = ends + (k.to(tl.int64) * count + i) * 2
-        e_r, e_i = tl.load(p, mask=mask, other=0.0), tl.load(p + 1, mask=mask, other=0.0)
+        e_r, e_i = tl.load(p, mask=mask, other=0.0), sign * tl.load(p + 1, mask=mask, other=0.0)
         if keep:
             tl.store(p, h_r, mask=mask)
-            tl.store(p + 1, h_i, mask=mask)
+            tl.store(p + 1, sign * h_i, mask=mask)
         is_rest = k == segments - 1
         d_r, d_i = tl.where(is_rest, rest_r, whole_r), tl.where(is_rest, rest_i, whole_i)
         h_r, h_i = multiply(d_r, d_i, h_r, h_i)
@@ -169,14 +183,15 @@ def damped_conv_carry_kernel(
         zero = tl.zeros_like(h_r)
         f_r, f_i = over_segments(
             ends, zero, zero, i, count, mask, whole_r, whole_i, rest_r, rest_i, segments,
-            from_last, False,
+            from_last, sign, False,
         )  # fmt: skip
         q_r, q_i = decayed(rate_r, turns, length.to(tl.float64))
         norm = q_r * q_r + q_i * q_i
         h_r, h_i = multiply(q_r / norm, -q_i / norm, f_r + h_r, f_i + h_i)
     h_r, h_i = over_segments(
-        ends, h_r, h_i, i, count, mask, whole_r, whole_i, rest_r, rest_i, segments, from_last, True
-    )
+        ends, h_r, h_i, i, count, mask, whole_r, whole_i, rest_r, rest_i, segments, from_last, sign,
+        True,
+    )  # fmt: skip
     if leave is not None:
         p = carried_pointers(leave, sweep, row, h, n, inner)
         tl.store(p, h_r, mask=mask)

@@ -15,7 +15,6 @@ from .kernel_triton_plan import Lines
 from .kernel_triton_tables import damped_conv_tables_kernel
 
 
-
 class Call:
     """One call of an operator: its arguments, and what is derived from them."""
 
@@ -43,9 +42,7 @@ class Call:
         F, S = self.F, self.S
         dtype = state_dtype(u.dtype)
         rows = 2 * F.steps + F.doublings + 1
-        tables = u.new_empty(
-            (F.sweeps, S.channels, 2, rows, S.blocks * F.block_n), dtype=dtype
-        )
+        tables = u.new_empty((F.sweeps, S.channels, 2, rows, S.blocks * F.block_n), dtype=dtype)
         lags = u.new_empty((S.channels, 2 * F.steps), dtype=dtype)
         damped_conv_tables_kernel[(S.channels,)](
             tables, lags, self.rate, self.coeff, self.D, S.length, S.channels, S.modes, S.blocks,
