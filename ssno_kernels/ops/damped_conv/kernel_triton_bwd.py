@@ -7,7 +7,8 @@ adjoint's (conjugates of cotangents, and so products without conj), e the steps 
 chunk in the order of what it weighs, and m_d = sum_t v_t u_{t-d} within chunks,
 
     conj(v_coeff) = 2 (lambda sum S w + sum_d m_d lambda^d)
-    conj(v_rate) = sum P (r' + l lambda^l S) + 2 coeff (lambda sum S (w + w') + sum_d d m_d lambda^d)
+    conj(v_rate) = sum P (r' + l lambda^l S)
+                   + 2 coeff (lambda sum S (w + w') + sum_d d m_d lambda^d)
 
     w = sum_e lambda^e v   w' = sum_e e lambda^e v   r = sum_e lambda^e u   r' = sum_e e lambda^e u
 
@@ -142,8 +143,8 @@ def part_of(x, i: tl.constexpr):
 
 @triton.jit(do_not_specialize=["tiles", "channels", "modes", "blocks", "carried"])
 def damped_conv_reduce_kernel(
-    v_rate, v_coeff, v_D, coeff, tables, sums, lags_of_tiles, tiles, channels, modes, blocks, carried,
-    BLOCK: tl.constexpr, F: tl.constexpr,
+    v_rate, v_coeff, v_D, coeff, tables, sums, lags_of_tiles, tiles, channels, modes, blocks,
+    carried, BLOCK: tl.constexpr, F: tl.constexpr,
 ):  # fmt: skip
     """(D8) and v_D of one block of modes of a channel, of one sweep, from the sums of all tiles."""
     h = tl.program_id(0) % channels
