@@ -1,5 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""Launches the Triton kernels of `damped_conv`."""
+"""Launches the Triton kernels of `damped_conv`.
+
+Forward: tables, then one program for each tile of each channel. Where lines are longer than a tile,
+that is done twice: first for what each segment adds to the states, which one more kernel carries
+from segment to segment, then for the output. Backward: the same, transposed, for v_u and the
+cotangent of the initial state, and one kernel a sweep for the sums of (D8).
+
+What a kernel is compiled for follows from dtypes, the directions, which arguments are given, the
+number of axes of the grid that do not lie in memory as one, and T, which L decides: up to 16, up to
+32, beyond. Of B, H, L and N nothing else matters but whether strides are multiples of 16 and, where
+the boundary is periodic, whether a line is longer than a tile.
+
+Memory beyond the results, in numbers of the state's dtype: tables, 2 N (2 T + 13) a sweep and
+channel at most; states between segments, 2 N a sweep and 4096 samples; in the backward, 6 N + T
+likewise.
+"""
 
 from __future__ import annotations
 
