@@ -54,19 +54,9 @@ def walk(
     for b in range(0, sizes.blocks):
         n = b * F.block_n + tl.arange(0, F.block_n)
         e_r, e_i = take_in(
-            p,
-            stride,
-            size,
-            size * 0 if last else late,
-            stop,
-            into,
-            last,
-            False,
-            table,
-            n,
-            y.dtype,
-            F,
-        )
+            p, stride, size, size * 0 if last else late, stop, into, last, False, table, n,
+            y.dtype, F,
+        )  # fmt: skip
         s_r, s_i = states_of_walk(
             e_r, e_i, enter, leave, segment, row, chunk, exists, samples, chunks, last, transposed,
             table, sweep, h, n, inner, sizes, F,

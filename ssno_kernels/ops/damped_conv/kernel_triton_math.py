@@ -61,7 +61,8 @@ def decayed(rate_r, turns, steps):
     a = rate_r * steps
     magnitude = tl.exp(a)
     # exp(a) - 1: exact where exp(a) is rounded (Kahan)
-    exact = tl.where(magnitude == 1, a, (magnitude - 1) * a / tl.log(magnitude))
+    logarithm = tl.log(tl.where(magnitude == 1, 2.0, magnitude))
+    exact = tl.where(magnitude == 1, a, (magnitude - 1) * a / logarithm)
     less = tl.where(a < -1, magnitude - 1, exact)
     _, half = cos_sin(0.5 * (turns * steps))
     _, s = cos_sin(turns * steps)
