@@ -27,7 +27,7 @@ BACKENDS = ("cuda", "triton", "cpu", "composite", "reference")
 OPERATORS: dict[str, tuple[str, ...]] = {
     "selective_scan": ("triton", "cpu", "composite", "reference"),
     "cross_selective_scan": ("triton", "cpu", "composite", "reference"),
-    "damped_conv": ("cpu", "composite", "reference"),
+    "damped_conv": ("triton", "cpu", "composite", "reference"),
     "alias_free_activation": ("triton", "cpu", "composite", "reference"),
 }
 """The backends each operator implements, in the order of preference."""

@@ -10,6 +10,8 @@ import torch
 from ssno_kernels import BackendError, registry
 from ssno_kernels.ops.alias_free_activation import spec as alias
 from ssno_kernels.ops.cross_selective_scan import spec as cross
+from ssno_kernels.ops.damped_conv import spec as convolution
+from ssno_kernels.ops.damped_conv.spec import EVERY
 from ssno_kernels.ops.selective_scan.spec import SPEC, make_inputs
 
 
@@ -19,6 +21,15 @@ def kernels():
     from ssno_kernels.ops.selective_scan import kernel_triton_launch
 
     return kernel_triton_launch
+
+
+@pytest.fixture
+def damped():
+    """What plans the launches of damped_conv."""
+    harness.need("damped_conv", "triton")
+    from ssno_kernels.ops.damped_conv import kernel_triton_plan
+
+    return kernel_triton_plan
 
 
 def run(inputs, gradients=True, spec=SPEC):
@@ -205,3 +216,61 @@ def test_long_filters_and_periods_are_left_to_others(options):
         run(inputs, spec=alias.SPEC)
     cannot = (("triton", "made up"),)
     assert registry.preferred("alias_free_activation", "cuda", cannot)[0] == "composite"
+
+
+SEGMENTED = {
+    "both": {"per_sweep": EVERY},
+    "periodic": {"boundary": "periodic"},
+    "backward-columns": {"direction": "backward", "dim": 2, "grid": (67, 2)},
+}
+
+
+@pytest.mark.parametrize("options", SEGMENTED.values(), ids=SEGMENTED)
+def test_segments_of_damped_conv(damped, monkeypatch, options):
+    """A line of five chunks of 16, the last of them short, in three segments."""
+    monkeypatch.setattr(damped, "FORCED_COLUMNS", 2)
+    monkeypatch.setattr(damped, "chunk_steps", lambda length: 16)
+    inputs = convolution.make_inputs(torch.float32, **({"grid": (67,), "channels": 2} | options))
+    results, expected = run(inputs, spec=convolution.SPEC)
+    harness.assert_close(results, expected, convolution.SPEC.tolerances[torch.float32])
+
+
+@pytest.mark.parametrize("boundary", ["zero", "periodic"])
+def test_slices_of_damped_conv(damped, monkeypatch, boundary):
+    """Products of matrices in pieces, as they are compiled."""
+    monkeypatch.setattr(damped, "WHOLE", False)
+    inputs = convolution.make_inputs(
+        torch.float32, batch=1, channels=2, grid=(141,), states=18, boundary=boundary
+    )
+    results, expected = run(inputs, spec=convolution.SPEC)
+    harness.assert_close(results, expected, convolution.SPEC.tolerances[torch.float32])
+
+
+@pytest.mark.parametrize("name", ["u", "damping", "coeff", "D", "step", "initial_state"])
+def test_only_what_is_needed_of_damped_conv(damped, name):
+    """One gradient alone is what it is among all."""
+    inputs = convolution.make_inputs(torch.float32, batch=1, channels=1, grid=(35,))
+    inputs = harness.to_device(inputs, harness.device_of("triton"))
+    cotangents = [x.to(inputs["u"].device) for x in ones(convolution.SPEC, inputs)]
+    together = harness.run(convolution.SPEC, inputs, "triton", cotangents)
+    alone = harness.run(convolution.SPEC, inputs, "triton", cotangents, needed=[name])
+    assert torch.equal(alone[f"v_{name}"], together[f"v_{name}"])
+
+
+def test_tensor_cores_of_damped_conv_are_for_16_bits_or_with_leave(damped, monkeypatch):
+    kinds = {dtype: damped.precision(torch.empty(1, dtype=dtype)) for dtype in harness.DTYPES}
+    assert [kinds[dtype] for dtype in harness.DTYPES] == ["ieee", "ieee", "tf32", "tf32"]
+    monkeypatch.setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32")
+    assert damped.precision(torch.empty(1)) == "tf32"
+    assert damped.precision(torch.empty(1, dtype=torch.float64)) == "ieee"
+
+
+def test_powers_of_damped_conv_keep_their_phase(damped):
+    """A mode that lives for thousands of steps, over two segments."""
+    inputs = convolution.make_inputs(
+        torch.float32, batch=1, channels=1, grid=(5000,), states=2, direction="forward"
+    )
+    inputs["damping"] *= 1e-3
+    expected = harness.run(convolution.SPEC, harness.in_float64(inputs), "composite")
+    inputs = harness.to_device(inputs, harness.device_of("triton"))
+    harness.assert_close(harness.run(convolution.SPEC, inputs, "triton"), expected, 1e-5)

@@ -41,12 +41,17 @@ ALIAS_CASES = {
     "alias-halving": {"down": 4},
     "alias-3d": {"grid": (32, 32, 32)},
 }
+DAMPED_CASES = {
+    "damped-in-segments": {"batch": 1, "grid": (8192,)},
+    "damped-bfloat16-periodic": {"dtype": "bfloat16", "boundary": "periodic"},
+}
 NO_SPILLS = ("float32", "bfloat16", "float32-reverse", "low-rank", *CROSS_CASES, *ALIAS_CASES)
 EVERY = (*CASES, *CROSS_CASES, *ALIAS_CASES)
 # sm_100 has the shared memory of sm_90, and the same code but for registers
 CASES_OF = {80: EVERY, 90: EVERY, 100: NO_SPILLS}
 MAIN = ("selective_scan_fwd_kernel", "selective_scan_bwd_kernel")
 ALIAS = ("alias_free_activation_fwd_kernel", "alias_free_activation_bwd_kernel")
+DAMPED_MAIN = ("damped_conv_tile_kernel", "damped_conv_sums_kernel")
 
 
 def resources(text: str) -> dict[str, int]:
@@ -96,6 +101,26 @@ def test_nothing_spills(compiled, target, case):
         assert used["STACK"] == used["LOCAL"] == 0, f"{name}: {used}"
 
 
+@pytest.mark.parametrize("case", DAMPED_CASES)
+@pytest.mark.parametrize("target", SHARED_LIMIT)
+def test_damped_conv_fits_and_does_not_spill(compiled, target, case):
+    """Every kernel that one forward and one backward call launch, N = 32, both directions."""
+    kernels = compiled[target]["damped"][case]
+    names = {name for name, _ in kernels}
+    assert {*DAMPED_MAIN, "damped_conv_tables_kernel", "damped_conv_reduce_kernel"} <= names
+    assert ("damped_conv_carry_kernel" in names) == ("segments" in case)
+    for name, used in kernels:
+        assert used["shared"] <= SHARED_LIMIT[target], f"{name}: {used}"
+        assert used["STACK"] == used["LOCAL"] == 0, f"{name}: {used}"
+
+
+def test_lengths_of_damped_conv_do_not_recompile(compiled):
+    """Whatever B, H and L > 32: one variant where lines start on 16 elements, one where not."""
+    first, *aligned, odd, odder = compiled[90]["damped_variants"]
+    assert aligned == [first] * len(aligned)
+    assert odd == odder
+
+
 def test_spills_would_show(compiled):
     """The same kernel with a quarter of the registers."""
     assert compiled[90]["squeezed"]["STACK"] > 0
@@ -136,12 +161,14 @@ class _Compiler:
             get_current_stream = staticmethod(lambda device: 0)
 
         driver.set_active(NoDevice())
-        self.launched, self.options = {}, {}
+        self.launched, self.options, self.kernels = {}, {}, []
         run = JITFunction.run
 
         def compile_only(function, *arguments, **keywords):
             keywords |= {"warmup": True} | self.options
-            self.launched[function.__name__] = (function, run(function, *arguments, **keywords))
+            kernel = run(function, *arguments, **keywords)
+            self.launched[function.__name__] = (function, kernel)
+            self.kernels.append((function.__name__, kernel))
 
         JITFunction.run = compile_only
         kernel_triton_plan.backward_steps = lambda device, low_rank: kernel_triton_plan.steps_for(
@@ -224,6 +251,25 @@ class _Compiler:
         kernel_triton.alias_free_activation_bwd_triton(out, *a, [True, True])
         return self.launched
 
+    def call_damped(self, dtype="float32", batch=4, grid=(512,), channels=64, **sizes):
+        """Forward and backward of both directions, all states and gradients asked for."""
+        import torch
+
+        from ssno_kernels.ops.damped_conv import kernel_triton, spec
+        from ssno_kernels.ops.damped_conv.arguments import Arguments, canonical
+
+        inputs = spec.make_inputs(
+            getattr(torch, dtype), batch=batch, grid=grid, channels=channels, states=32, **sizes
+        )
+        inputs.pop("return_final_state")
+        empty = {"initial_state": None, "direction": "both", "boundary": "zero", "dim": 2}
+        a = canonical(Arguments(**(empty | inputs)))
+        self.kernels.clear()
+        out, state = kernel_triton.damped_conv_fwd_triton(*a, True)
+        needs = [t is not None for t in a[:5]]
+        kernel_triton.damped_conv_bwd_triton(out, state, *a, needs)
+        return self.launched
+
     @staticmethod
     def resources(kernel) -> dict[str, int]:
         import tempfile
@@ -283,6 +329,24 @@ def _answer(target: int) -> dict:
     if target == 90:
         grids = ((32, 48), (64, 80), (25, 51), (33, 17))
         answer["grids"] = [_variants(compiler.call_cross(grid=grid)) for grid in grids]
+    answer["damped"] = {}
+    for case, options in DAMPED_CASES.items():
+        compiler.call_damped(**options)
+        kernels = {kernel.hash: (name, kernel) for name, kernel in compiler.kernels}
+        answer["damped"][case] = [(n, compiler.resources(k)) for n, k in kernels.values()]
+    if target == 90:
+        sizes = (
+            (4, 64, 512),
+            (1, 96, 1024),
+            (3, 128, 48),
+            (5, 64, 4096),
+            (4, 64, 333),
+            (7, 32, 51),
+        )
+        answer["damped_variants"] = [
+            _variants(compiler.call_damped(batch=B, channels=H, grid=(L,)), DAMPED_MAIN)
+            for B, H, L in sizes
+        ]
     return answer
 
 
