@@ -56,12 +56,16 @@ def compared(spec: Spec) -> tuple[str, ...]:
 
 
 def cases(
-    backends: tuple[str, ...] | None = None, every_sample: bool = False, only: Spec | None = None
+    backends: tuple[str, ...] | None = None,
+    every_sample: bool = False,
+    only: Spec | None = None,
+    simulate: bool = True,
 ) -> list:
     """One case for each operator (or only one), backend (all but the reference) and (core) sample.
 
     Triton's interpreter takes seconds a call, so it gets the first of the core samples only; the
-    comparison with the reference runs every sample on it all the same.
+    comparison with the reference runs every sample on it all the same. `simulate` False leaves it
+    out: numerical derivatives call a function dozens of times.
     """
 
     def chosen(spec: Spec, backend: str) -> tuple[str, ...]:
@@ -71,6 +75,7 @@ def cases(
         pytest.param(spec, backend, sample, id=f"{spec.name}-{backend}-{sample.name}")
         for spec in ([only] if only else SPECS)
         for backend in backends or compared(spec)
+        if simulate or not simulated(backend)
         for sample in spec.samples
         if every_sample or sample.name in chosen(spec, backend)
     ]
