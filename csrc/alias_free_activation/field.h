@@ -10,18 +10,6 @@ namespace ssno::SSNO_ISA::alias_free {
 
 using namespace ssno::alias_free_activation;
 
-// Call f with a value of the type in which activations lie in memory.
-template <class T, class F>
-SSNO_INLINE void with_dtype(Dtype dtype, F f) {
-    if constexpr (sizeof(T) == 8) {
-        f(double{});
-    } else {
-        if (dtype == Dtype::f32) f(float{});
-        if (dtype == Dtype::bf16) f(bf16{});
-        if (dtype == Dtype::f16) f(f16{});
-    }
-}
-
 // to[i] = weight * p[i] + plus, or added to what is there
 template <class T, class S>
 void take_positions(const S* p, int64_t stride, int64_t count, T weight, T plus, bool add, T* to) {

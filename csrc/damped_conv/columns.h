@@ -3,31 +3,14 @@
 // [step][column] in cache.
 #pragma once
 
-#include <new>
-
 #include "damped_conv/plan.h"
+#include "ssno/buffer.h"
 #include "ssno/dtype.h"
 
 namespace ssno::SSNO_ISA {
 
 template <class T>
 constexpr int COLUMNS = 2 * Lanes<T>::W;
-
-// Uninitialised memory on a cache line's boundary
-template <class T>
-class Buffer {
-  public:
-    explicit Buffer(int64_t size)
-        : p_(size > 0 ? static_cast<T*>(::operator new(size * sizeof(T), std::align_val_t{64}))
-                      : nullptr) {}
-    ~Buffer() { ::operator delete(p_, std::align_val_t{64}); }
-    Buffer(const Buffer&) = delete;
-    Buffer& operator=(const Buffer&) = delete;
-    operator T*() const { return p_; }
-
-  private:
-    T* p_;
-};
 
 inline int64_t row_offset(const Params& p, const Array& a, int64_t row) {
     int64_t offset = 0;
@@ -104,18 +87,6 @@ void scatter_rows(S* const* rows, int64_t stride, int lanes, int64_t steps, cons
     }
     for (; t < steps; ++t)
         for (int i = 0; i < lanes; ++i) narrow(x[t * pitch + i], rows[i][t * stride]);
-}
-
-// Call f with a value of the type in which activations lie in memory.
-template <class T, class F>
-SSNO_INLINE void with_dtype(Dtype dtype, F f) {
-    if constexpr (sizeof(T) == 8) {
-        f(double{});
-    } else {
-        if (dtype == Dtype::f32) f(float{});
-        if (dtype == Dtype::bf16) f(bf16{});
-        if (dtype == Dtype::f16) f(f16{});
-    }
 }
 
 // Addresses of step t0 of the tile's columns

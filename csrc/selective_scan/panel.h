@@ -4,28 +4,12 @@
 // lines at a time, through a buffer in cache that holds them in the order of the sweep.
 #pragma once
 
-#include <new>
 #include <optional>
 
 #include "selective_scan/tile.h"
+#include "ssno/buffer.h"
 
 namespace ssno::SSNO_ISA {
-
-// Uninitialised memory on a cache line's boundary.
-template <class T>
-class Buffer {
-  public:
-    explicit Buffer(int64_t size)
-        : p_(size > 0 ? static_cast<T*>(::operator new(size * sizeof(T), std::align_val_t{64}))
-                      : nullptr) {}
-    ~Buffer() { ::operator delete(p_, std::align_val_t{64}); }
-    Buffer(const Buffer&) = delete;
-    Buffer& operator=(const Buffer&) = delete;
-    operator T*() const { return p_; }
-
-  private:
-    T* p_;
-};
 
 // How a path is cut into panels. A column is `span` steps; the next one lies `apart` elements on.
 struct Columns {

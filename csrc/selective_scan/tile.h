@@ -59,18 +59,6 @@ struct Tile {
     }
 };
 
-// Call f with a value of the type in which activations lie in memory.
-template <class T, class F>
-SSNO_INLINE void with_dtype(Dtype dtype, F f) {
-    if constexpr (sizeof(T) == 8) {
-        f(double{});
-    } else {
-        if (dtype == Dtype::f32) f(float{});
-        if (dtype == Dtype::bf16) f(bf16{});
-        if (dtype == Dtype::f16) f(f16{});
-    }
-}
-
 // Where each lane's row of an activation stands at one step, and how the rows lie.
 template <class T, class S>
 struct Rows {

@@ -3,6 +3,7 @@
 // in. Half precisions are stored as integers, so that no compiler support for them is needed.
 #pragma once
 
+#include "ssno/dtypes.h"
 #include "ssno/vec.h"
 
 namespace ssno::SSNO_ISA {
@@ -113,6 +114,18 @@ SSNO_INLINE void store_as(S* p, Vec<T> v) {
 #else
         for (int i = 0; i < Lanes<T>::W; ++i) narrow(v[i], p[i]);
 #endif
+    }
+}
+
+// Call f with a value of the type in which activations lie in memory.
+template <class T, class F>
+SSNO_INLINE void with_dtype(Dtype dtype, F f) {
+    if constexpr (sizeof(T) == 8) {
+        f(double{});
+    } else {
+        if (dtype == Dtype::f32) f(float{});
+        if (dtype == Dtype::bf16) f(bf16{});
+        if (dtype == Dtype::f16) f(f16{});
     }
 }
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 Inputs = dict[str, Any]
 
@@ -62,3 +63,40 @@ class Spec:
             torch.float16: 1e-2,  # 3e-4 likewise; the bound allows for gradients near underflow
         }
     )
+
+
+def sampler(make_inputs: Callable[..., Inputs]) -> Callable[..., Sample]:
+    """sample(name, layout, **sizes): the inputs of these sizes, their tensors laid out anew."""
+
+    def sample(name: str, layout: Callable[[Inputs], Inputs] | None = None, **sizes) -> Sample:
+        def make(dtype: torch.dtype) -> Inputs:
+            inputs = make_inputs(dtype, **sizes)
+            return layout(inputs) if layout else inputs
+
+        return Sample(name, make)
+
+    return sample
+
+
+def windows(inputs: Inputs, expanded: str | None = None) -> Inputs:
+    """Every tensor a strided window into a larger one; one of them expanded over the batch."""
+
+    def change(x: Any) -> Any:
+        if not isinstance(x, Tensor):
+            return x
+        big = x.new_full([2 * n + 1 for n in x.shape], float("nan"))
+        return big[tuple(slice(1, None, 2) for _ in x.shape)].copy_(x)
+
+    changed = {k: change(x) for k, x in inputs.items()}
+    if expanded:
+        changed[expanded] = changed[expanded][:1].expand_as(inputs[expanded])
+    return changed
+
+
+def with_(**changes: Any) -> Callable[[Inputs], Inputs]:
+    """Replace arguments; a callable value gets the argument it replaces."""
+
+    def change(inputs: Inputs) -> Inputs:
+        return inputs | {k: v(inputs.get(k)) if callable(v) else v for k, v in changes.items()}
+
+    return change

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from ..spec import BadInput, BenchShape, Inputs, Sample, Spec
+from ..spec import BadInput, BenchShape, Inputs, Spec, sampler, windows, with_
 from . import alias_free_activation
 from .arguments import sum_dtype
 
@@ -52,14 +54,6 @@ def make_inputs(
     return inputs | options
 
 
-def _sample(name: str, layout=None, **sizes) -> Sample:
-    def make(dtype: torch.dtype) -> Inputs:
-        inputs = make_inputs(dtype, **sizes)
-        return layout(inputs) if layout else inputs
-
-    return Sample(name, make)
-
-
 def channels_last(inputs: Inputs) -> Inputs:
     """x with its channels next to one another in memory."""
     x = inputs["x"]
@@ -72,21 +66,8 @@ def transposed_grid(inputs: Inputs) -> Inputs:
     return inputs | {"x": x.transpose(2, -1).contiguous().transpose(2, -1)}
 
 
-def odd_strides(inputs: Inputs) -> Inputs:
-    """Every tensor a strided window into a larger one; x expanded over the batch."""
-
-    def change(x):
-        if not isinstance(x, Tensor):
-            return x
-        big = x.new_full([2 * n + 1 for n in x.shape], float("nan"))
-        window = big[tuple(slice(1, None, 2) for _ in x.shape)]
-        return window.copy_(x)
-
-    changed = {k: change(x) for k, x in inputs.items()}
-    changed["x"] = changed["x"][:1].expand_as(inputs["x"])
-    return changed
-
-
+odd_strides = partial(windows, expanded="x")
+_sample = sampler(make_inputs)
 SAMPLES = (
     _sample("same"),
     _sample("same-larger", grid=(20, 38)),
@@ -132,87 +113,77 @@ SAMPLES = (
 )
 
 
-def _with(**changes):
-    """Replace arguments; a callable value gets the argument it replaces."""
-
-    def change(inputs: Inputs) -> Inputs:
-        new = {k: v(inputs.get(k)) if callable(v) else v for k, v in changes.items()}
-        return inputs | new
-
-    return change
-
-
 BAD_INPUTS = (
-    BadInput("x-rank", _with(x=lambda x: x[0, 0]), ValueError, r"x has shape \(9, 11\); expected"),
+    BadInput("x-rank", with_(x=lambda x: x[0, 0]), ValueError, r"x has shape \(9, 11\); expected"),
     BadInput(
-        "x-4-axes", _with(x=torch.ones(1, 1, 2, 2, 2, 2)), ValueError, "x has shape .*1 to 3 axes"
+        "x-4-axes", with_(x=torch.ones(1, 1, 2, 2, 2, 2)), ValueError, "x has shape .*1 to 3 axes"
     ),
-    BadInput("x-no-samples", _with(x=lambda x: x[..., :0]), ValueError, "x has shape .*axes"),
-    BadInput("x-no-channels", _with(x=lambda x: x[:, :0]), ValueError, "x has shape .*C >= 1"),
-    BadInput("x-integer", _with(x=lambda x: x.long()), ValueError, "x has dtype torch.int64"),
-    BadInput("x-not-tensor", _with(x=[1.0]), TypeError, "x is of type list; expected a Tensor"),
+    BadInput("x-no-samples", with_(x=lambda x: x[..., :0]), ValueError, "x has shape .*axes"),
+    BadInput("x-no-channels", with_(x=lambda x: x[:, :0]), ValueError, "x has shape .*C >= 1"),
+    BadInput("x-integer", with_(x=lambda x: x.long()), ValueError, "x has dtype torch.int64"),
+    BadInput("x-not-tensor", with_(x=[1.0]), TypeError, "x is of type list; expected a Tensor"),
     BadInput(
         "up-filter-2-d",
-        _with(up_filter=torch.ones(12, 12)),
+        with_(up_filter=torch.ones(12, 12)),
         ValueError,
         r"up_filter has shape \(12, 12\); expected \(taps,\)",
     ),
-    BadInput("up-filter-none", _with(up_filter=None), TypeError, "up_filter is of type NoneType"),
+    BadInput("up-filter-none", with_(up_filter=None), TypeError, "up_filter is of type NoneType"),
     BadInput(
-        "up-filter-dtype", _with(up_filter=lambda f: f.double()), ValueError, "up_filter has dtype"
+        "up-filter-dtype", with_(up_filter=lambda f: f.double()), ValueError, "up_filter has dtype"
     ),
     BadInput(
         "down-filter-empty",
-        _with(down_filter=torch.ones(0)),
+        with_(down_filter=torch.ones(0)),
         ValueError,
         r"down_filter has shape \(0,\); expected \(taps,\), taps >= 1",
     ),
     BadInput(
         "down-filter-dtype",
-        _with(down_filter=lambda f: f.half()),
+        with_(down_filter=lambda f: f.half()),
         ValueError,
         "down_filter has dtype torch.float16; expected torch.float32",
     ),
     BadInput(
         "down-filter-long",
-        _with(down_filter=torch.ones(50)),
+        with_(down_filter=torch.ones(50)),
         ValueError,
         r"padding is \(11, 10\) for axis 0; expected a sum of at least 43",
     ),
-    BadInput("up-0", _with(up=0), ValueError, "up is 0; expected at least 1"),
-    BadInput("down-0", _with(down=0), ValueError, "down is 0; expected at least 1"),
-    BadInput("up-not-integer", _with(up=2.0), TypeError, "up is 2.0; expected an integer"),
-    BadInput("down-bool", _with(down=True), TypeError, "down is True; expected an integer"),
+    BadInput("up-0", with_(up=0), ValueError, "up is 0; expected at least 1"),
+    BadInput("down-0", with_(down=0), ValueError, "down is 0; expected at least 1"),
+    BadInput("up-not-integer", with_(up=2.0), TypeError, "up is 2.0; expected an integer"),
+    BadInput("down-bool", with_(down=True), TypeError, "down is True; expected an integer"),
     BadInput(
         "padding-too-small",
-        _with(padding=((11, 10), (0, 0))),
+        with_(padding=((11, 10), (0, 0))),
         ValueError,
         r"padding is \(0, 0\) for axis 1; expected a sum of at least 1: 11 samples times up = 2",
     ),
-    BadInput("padding-number", _with(padding=11), TypeError, r"padding is 11; expected \(low, hi"),
-    BadInput("padding-float", _with(padding=(11.0, 10)), TypeError, "padding is .*integers"),
+    BadInput("padding-number", with_(padding=11), TypeError, r"padding is 11; expected \(low, hi"),
+    BadInput("padding-float", with_(padding=(11.0, 10)), TypeError, "padding is .*integers"),
     BadInput(
-        "padding-3", _with(padding=(11, 10, 9)), ValueError, "padding is .*each of the 2 axes"
+        "padding-3", with_(padding=(11, 10, 9)), ValueError, "padding is .*each of the 2 axes"
     ),
     BadInput(
-        "padding-axes", _with(padding=((11, 10),)), ValueError, "padding is .*each of the 2 axes"
+        "padding-axes", with_(padding=((11, 10),)), ValueError, "padding is .*each of the 2 axes"
     ),
-    BadInput("bias-size", _with(bias=lambda b: b[1:]), ValueError, r"bias has shape \(2,\); exp"),
-    BadInput("bias-dtype", _with(bias=lambda b: b.double()), ValueError, "bias has dtype"),
-    BadInput("bias-number", _with(bias=1.0), TypeError, "bias is of type float; expected a Tensor"),
-    BadInput("device", _with(bias=lambda b: b.to("meta")), ValueError, "bias is on meta; expected"),
+    BadInput("bias-size", with_(bias=lambda b: b[1:]), ValueError, r"bias has shape \(2,\); exp"),
+    BadInput("bias-dtype", with_(bias=lambda b: b.double()), ValueError, "bias has dtype"),
+    BadInput("bias-number", with_(bias=1.0), TypeError, "bias is of type float; expected a Tensor"),
+    BadInput("device", with_(bias=lambda b: b.to("meta")), ValueError, "bias is on meta; expected"),
     BadInput(
         "activation",
-        _with(activation="relu"),
+        with_(activation="relu"),
         ValueError,
         "activation is 'relu'; expected one of leaky_relu, silu, gelu, tanh",
     ),
-    BadInput("activation-type", _with(activation=3), TypeError, "activation is 3; exp"),
+    BadInput("activation-type", with_(activation=3), TypeError, "activation is 3; exp"),
     BadInput(
-        "slope", _with(negative_slope="0.2"), TypeError, "negative_slope is '0.2'; expected a numb"
+        "slope", with_(negative_slope="0.2"), TypeError, "negative_slope is '0.2'; expected a numb"
     ),
-    BadInput("gain", _with(gain=None), TypeError, "gain is None; expected a number"),
-    BadInput("backend", _with(backend="cudnn"), ValueError, "backend is 'cudnn'; expected one of"),
+    BadInput("gain", with_(gain=None), TypeError, "gain is None; expected a number"),
+    BadInput("backend", with_(backend="cudnn"), ValueError, "backend is 'cudnn'; expected one of"),
 )
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..selective_scan.arguments import state_dtype
-from ..spec import BadInput, BenchShape, Inputs, Sample, Spec
+from ..spec import BadInput, BenchShape, Inputs, Spec, sampler, windows, with_
 from . import cross_selective_scan
 from .traversals import CROSS_1D, CROSS_2D, CROSS_3D, CROSS_3D_BOTH, Traversal
 
@@ -62,18 +62,6 @@ def channels_last(inputs: Inputs) -> Inputs:
     return inputs | {name: change(inputs[name], axis) for name, axis in axes.items()}
 
 
-def odd_strides(inputs: Inputs) -> Inputs:
-    """Every tensor a strided window into a larger one."""
-
-    def change(v):
-        if not isinstance(v, Tensor):
-            return v
-        big = v.new_full([2 * n + 1 for n in v.shape], float("nan"))
-        return big[tuple(slice(1, None, 2) for _ in v.shape)].copy_(v)
-
-    return {name: change(v) for name, v in inputs.items()}
-
-
 def transposed_grid(inputs: Inputs) -> Inputs:
     """Activations whose grid lies in memory with its axes the other way round."""
     grid = inputs["x"].dim() - 2
@@ -85,14 +73,7 @@ def transposed_grid(inputs: Inputs) -> Inputs:
     return inputs | {name: change(inputs[name]) for name in ("x", "delta", "B", "C")}
 
 
-def _sample(name: str, layout=None, **sizes) -> Sample:
-    def make(dtype: torch.dtype) -> Inputs:
-        inputs = make_inputs(dtype, **sizes)
-        return layout(inputs) if layout else inputs
-
-    return Sample(name, make)
-
-
+_sample = sampler(make_inputs)
 SAMPLES = (
     _sample("all", rank=2),
     _sample("cross", traversals=CROSS_2D),
@@ -118,113 +99,104 @@ SAMPLES = (
         "channels-last-3d", layout=channels_last, traversals=CROSS_3D[4:], grid=(2, 2, 3), rank=2
     ),
     _sample("transposed-grid", layout=transposed_grid, traversals=CROSS_2D[2:]),
-    _sample("odd-strides", layout=odd_strides, rank=2, batch=2),
-    _sample("stack", layout=odd_strides, merge="stack", batch=2),
+    _sample("odd-strides", layout=windows, rank=2, batch=2),
+    _sample("stack", layout=windows, merge="stack", batch=2),
     _sample(
-        "stack-3d", layout=odd_strides, merge="stack", traversals=CROSS_3D[3:5], grid=(3, 2, 2),
+        "stack-3d", layout=windows, merge="stack", traversals=CROSS_3D[3:5], grid=(3, 2, 2),
         rank=2, extras="",
     ),
 )  # fmt: skip
 
 
-def _with(**changes):
-    """Replace arguments; a callable value gets the argument it replaces."""
-
-    def change(inputs: Inputs) -> Inputs:
-        return inputs | {k: v(inputs.get(k)) if callable(v) else v for k, v in changes.items()}
-
-    return change
-
-
 BAD_INPUTS = (
-    BadInput("x-rank", _with(x=lambda v: v[0, 0]), ValueError, r"x has shape \(2, 3\); expected"),
+    BadInput("x-rank", with_(x=lambda v: v[0, 0]), ValueError, r"x has shape \(2, 3\); expected"),
     BadInput(
-        "x-4d-grid", _with(x=torch.ones(1, 1, 2, 2, 2, 2)), ValueError, "x has shape .*1 to 3"
+        "x-4d-grid", with_(x=torch.ones(1, 1, 2, 2, 2, 2)), ValueError, "x has shape .*1 to 3"
     ),
-    BadInput("x-no-points", _with(x=lambda v: v[..., :0]), ValueError, "x has shape .*axis of the"),
-    BadInput("x-integer", _with(x=lambda v: v.long()), ValueError, "x has dtype torch.int64"),
-    BadInput("x-not-tensor", _with(x=1.0), TypeError, "x is of type float; expected a Tensor"),
-    BadInput("x-channels", _with(x=lambda v: v[:, 1:]), ValueError, r"A has shape .* \(2, 2, N"),
+    BadInput("x-no-points", with_(x=lambda v: v[..., :0]), ValueError, "x has shape .*axis of the"),
+    BadInput("x-integer", with_(x=lambda v: v.long()), ValueError, "x has dtype torch.int64"),
+    BadInput("x-not-tensor", with_(x=1.0), TypeError, "x is of type float; expected a Tensor"),
+    BadInput("x-channels", with_(x=lambda v: v[:, 1:]), ValueError, r"A has shape .* \(2, 2, N"),
     BadInput(
         "grids-differ",
-        _with(delta=lambda v: v.transpose(-1, -2)),
+        with_(delta=lambda v: v.transpose(-1, -2)),
         ValueError,
         r"delta has shape \(1, 2, 2, 3, 2\); expected \(B, K, R, \*grid\) = \(1, 2, 2, 2, 3\)",
     ),
-    BadInput("delta-none", _with(delta=None), TypeError, "delta is of type NoneType"),
-    BadInput("delta-dtype", _with(delta=lambda v: v.half()), ValueError, "delta has dtype"),
+    BadInput("delta-none", with_(delta=None), TypeError, "delta is of type NoneType"),
+    BadInput("delta-dtype", with_(delta=lambda v: v.half()), ValueError, "delta has dtype"),
     BadInput(
-        "delta-channels", _with(delta_weight=None), ValueError, r"delta has .*\(B, K, D, \*grid\)"
+        "delta-channels", with_(delta_weight=None), ValueError, r"delta has .*\(B, K, D, \*grid\)"
     ),
-    BadInput("A-rank", _with(A=lambda v: v[0]), ValueError, r"A has shape .*expected \(K, D, N\)"),
-    BadInput("A-no-states", _with(A=lambda v: v[..., :0]), ValueError, "A has shape .*N >= 1"),
+    BadInput("A-rank", with_(A=lambda v: v[0]), ValueError, r"A has shape .*expected \(K, D, N\)"),
+    BadInput("A-no-states", with_(A=lambda v: v[..., :0]), ValueError, "A has shape .*N >= 1"),
     BadInput(
-        "A-complex", _with(A=lambda v: v.to(torch.complex64)), ValueError, "A has dtype .*complex64"
+        "A-complex", with_(A=lambda v: v.to(torch.complex64)), ValueError, "A has dtype .*complex64"
     ),
-    BadInput("B-states", _with(B=lambda v: v[:, :, 1:]), ValueError, r"B has .*\(B, K, N, \*grid"),
-    BadInput("B-dtype", _with(B=lambda v: v.double()), ValueError, "B has dtype torch.float64"),
-    BadInput("C-traversals", _with(C=lambda v: v[:, 1:]), ValueError, r"C has .*\(B, K, N, \*grid"),
-    BadInput("C-device", _with(C=lambda v: v.to("meta")), ValueError, "C is on meta; expected cpu"),
+    BadInput("B-states", with_(B=lambda v: v[:, :, 1:]), ValueError, r"B has .*\(B, K, N, \*grid"),
+    BadInput("B-dtype", with_(B=lambda v: v.double()), ValueError, "B has dtype torch.float64"),
+    BadInput("C-traversals", with_(C=lambda v: v[:, 1:]), ValueError, r"C has .*\(B, K, N, \*grid"),
+    BadInput("C-device", with_(C=lambda v: v.to("meta")), ValueError, "C is on meta; expected cpu"),
     BadInput(
-        "D-shape", _with(D=lambda v: v[0]), ValueError, r"D has shape \(3,\); expected \(K, D"
+        "D-shape", with_(D=lambda v: v[0]), ValueError, r"D has shape \(3,\); expected \(K, D"
     ),
-    BadInput("D-dtype", _with(D=lambda v: v.double()), ValueError, "D has dtype torch.float64"),
-    BadInput("bias", _with(delta_bias=lambda v: v[1:]), ValueError, "delta_bias has shape"),
+    BadInput("D-dtype", with_(D=lambda v: v.double()), ValueError, "D has dtype torch.float64"),
+    BadInput("bias", with_(delta_bias=lambda v: v[1:]), ValueError, "delta_bias has shape"),
     BadInput(
         "weight-traversals",
-        _with(delta_weight=lambda v: v[1:]),
+        with_(delta_weight=lambda v: v[1:]),
         ValueError,
         r"delta_weight has shape \(1, 3, 2\); expected \(K, D, R\) = \(2, 3, R >= 1\)",
     ),
     BadInput(
         "weight-rank",
-        _with(delta_weight=lambda v: v[..., 1:]),
+        with_(delta_weight=lambda v: v[..., 1:]),
         ValueError,
         r"delta has shape .*\(B, K, R, \*grid\) = \(1, 2, 1, 2, 3\)",
     ),
     BadInput(
         "channels-do-not-match-K",
-        _with(traversals=CROSS_2D[:3]),
+        with_(traversals=CROSS_2D[:3]),
         ValueError,
         r"A has shape \(2, 3, 4\); expected \(K, D, N\) = \(3, 3, N >= 1\) for 3 traversals",
     ),
-    BadInput("no-traversal", _with(traversals=()), ValueError, "traversals is empty"),
-    BadInput("not-a-sequence", _with(traversals="hw"), TypeError, "traversals is of type str"),
+    BadInput("no-traversal", with_(traversals=()), ValueError, "traversals is empty"),
+    BadInput("not-a-sequence", with_(traversals="hw"), TypeError, "traversals is of type str"),
     BadInput(
         "not-a-traversal",
-        _with(traversals=(ROWS, (0, 1))),
+        with_(traversals=(ROWS, (0, 1))),
         TypeError,
         r"traversals\[1\] is \(0, 1\); expected Traversal",
     ),
     BadInput(
         "axis-twice",
-        _with(traversals=(ROWS, Traversal((1, 1)))),
+        with_(traversals=(ROWS, Traversal((1, 1)))),
         ValueError,
         r"traversals\[1\] has axes \(1, 1\); expected every axis of the grid once",
     ),
     BadInput(
         "no-axis",
-        _with(traversals=(Traversal(()), ROWS)),
+        with_(traversals=(Traversal(()), ROWS)),
         ValueError,
         r"traversals\[0\] has axes \(\); expected every axis of the grid once",
     ),
     BadInput(
         "axis-missing",
-        _with(traversals=(Traversal((1,)), ROWS)),
+        with_(traversals=(Traversal((1,)), ROWS)),
         ValueError,
         r"traversals\[0\] has axes \(1,\); expected every axis of the grid once",
     ),
     BadInput(
         "other-grid",
-        _with(traversals=CROSS_3D[:2]),
+        with_(traversals=CROSS_3D[:2]),
         ValueError,
         r"traversals\[0\] has axes \(0, 1, 2\); expected an order of the 2 axes of the grid",
     ),
-    BadInput("softplus", _with(delta_softplus=1), TypeError, "delta_softplus is 1"),
+    BadInput("softplus", with_(delta_softplus=1), TypeError, "delta_softplus is 1"),
     BadInput(
-        "merge", _with(merge="mean"), ValueError, "merge is 'mean'; expected 'sum' or 'stack'"
+        "merge", with_(merge="mean"), ValueError, "merge is 'mean'; expected 'sum' or 'stack'"
     ),
-    BadInput("backend", _with(backend="cudnn"), ValueError, "backend is 'cudnn'; expected one of"),
+    BadInput("backend", with_(backend="cudnn"), ValueError, "backend is 'cudnn'; expected one of"),
 )
 
 # D channels of each of the K = 4 traversals of a square grid of L points; R the rank of delta

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from ..spec import BadInput, BenchShape, Inputs, Sample, Spec
+from ..spec import BadInput, BenchShape, Inputs, Sample, Spec, windows, with_
 from . import damped_conv
 from .arguments import state_dtype
 
@@ -84,26 +86,13 @@ def channels_last(inputs: Inputs) -> Inputs:
     return inputs | changed | ({} if state is None else {"initial_state": change(state, axis)})
 
 
-def odd_strides(inputs: Inputs) -> Inputs:
-    """Every tensor a strided window into a larger one; u expanded over the batch."""
-
-    def change(x):
-        if not isinstance(x, Tensor) or not x.dim():
-            return x
-        big = x.new_full([2 * n + 1 for n in x.shape], float("nan"))
-        return big[tuple(slice(1, None, 2) for _ in x.shape)].copy_(x)
-
-    changed = {k: change(x) for k, x in inputs.items()}
-    changed["u"] = changed["u"][:1].expand_as(inputs["u"])
-    return changed
-
-
 def _expanded(inputs: Inputs) -> Inputs:
     """One channel's parameters for all, one line for all columns of the grid."""
     changed = {k: inputs[k][..., :1, :].expand_as(inputs[k]) for k in ("damping", "coeff")}
     return inputs | changed | {"u": inputs["u"][:, :, :1].expand_as(inputs["u"])}
 
 
+odd_strides = partial(windows, expanded="u")
 EVERY = "damping frequency coeff"
 SAMPLES = (
     _sample("all", channels=3, per_sweep=EVERY),
@@ -142,18 +131,8 @@ SAMPLES = (
 )
 
 
-def _with(**changes):
-    """Replace arguments; a callable value gets the argument it replaces."""
-
-    def change(inputs: Inputs) -> Inputs:
-        new = {k: v(inputs.get(k)) if callable(v) else v for k, v in changes.items()}
-        return inputs | new
-
-    return change
-
-
 def _bad(name: str, match: str, error: type[Exception] = ValueError, **changes) -> BadInput:
-    return BadInput(name, _with(**changes), error, match)
+    return BadInput(name, with_(**changes), error, match)
 
 
 PERIODIC = {"boundary": "periodic", "initial_state": None}

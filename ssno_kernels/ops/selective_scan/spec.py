@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from ..spec import BadInput, BenchShape, Inputs, Sample, Spec
+from ..spec import BadInput, BenchShape, Inputs, Spec, sampler, windows, with_
 from . import selective_scan
 from .arguments import state_dtype
 
@@ -70,14 +72,6 @@ def make_inputs(
     return inputs | options
 
 
-def _sample(name: str, layout=None, **sizes) -> Sample:
-    def make(dtype: torch.dtype) -> Inputs:
-        inputs = make_inputs(dtype, **sizes)
-        return layout(inputs) if layout else inputs
-
-    return Sample(name, make)
-
-
 def channels_last(inputs: Inputs) -> Inputs:
     """u, delta, z, B, C with the time axis slowest but for the batch, as (B, L, D) models have."""
 
@@ -88,21 +82,8 @@ def channels_last(inputs: Inputs) -> Inputs:
     return {k: x if k == "initial_state" else change(x) for k, x in inputs.items()}
 
 
-def odd_strides(inputs: Inputs) -> Inputs:
-    """Every tensor a strided window into a larger one; u expanded over the batch."""
-
-    def change(x):
-        if not isinstance(x, Tensor):
-            return x
-        big = x.new_full([2 * n + 1 for n in x.shape], float("nan"))
-        window = big[tuple(slice(1, None, 2) for _ in x.shape)]
-        return window.copy_(x)
-
-    changed = {k: change(x) for k, x in inputs.items()}
-    changed["u"] = changed["u"][:1].expand_as(inputs["u"])
-    return changed
-
-
+odd_strides = partial(windows, expanded="u")
+_sample = sampler(make_inputs)
 SAMPLES = (
     _sample("plain", extras=""),
     _sample("all", extras="D z delta_bias initial_state"),
@@ -133,84 +114,74 @@ SAMPLES = (
 )
 
 
-def _with(**changes):
-    """Replace arguments; a callable value gets the argument it replaces."""
-
-    def change(inputs: Inputs) -> Inputs:
-        new = {k: v(inputs.get(k)) if callable(v) else v for k, v in changes.items()}
-        return inputs | new
-
-    return change
-
-
 BAD_INPUTS = (
-    BadInput("u-rank", _with(u=lambda x: x[0]), ValueError, r"u has shape \(6, 21\); expected \(B"),
-    BadInput("u-no-length", _with(u=lambda x: x[..., :0]), ValueError, "u has shape .*L >= 1"),
-    BadInput("u-integer", _with(u=lambda x: x.long()), ValueError, "u has dtype torch.int64"),
-    BadInput("u-complex", _with(u=lambda x: x.cfloat()), ValueError, "u has dtype torch.complex64"),
-    BadInput("u-not-tensor", _with(u=[1.0]), TypeError, "u is of type list; expected a Tensor"),
-    BadInput("delta-length", _with(delta=lambda x: x[..., 1:]), ValueError, r"delta has shape \(2"),
-    BadInput("delta-none", _with(delta=None), TypeError, "delta is of type NoneType"),
-    BadInput("A-rank", _with(A=lambda x: x[0]), ValueError, r"A has shape \(5,\); expected \(D, N"),
-    BadInput("A-channels", _with(A=lambda x: x[1:]), ValueError, r"A has shape \(5, 5\); expected"),
-    BadInput("A-no-states", _with(A=lambda x: x[:, :0]), ValueError, "A has shape .*N >= 1"),
-    BadInput("B-states", _with(B=lambda x: x[:, 1:]), ValueError, r"B has shape .*\(B, N, L\)"),
-    BadInput("B-rank", _with(B=lambda x: x[0, 0]), ValueError, "B has shape .*expected .D, N."),
+    BadInput("u-rank", with_(u=lambda x: x[0]), ValueError, r"u has shape \(6, 21\); expected \(B"),
+    BadInput("u-no-length", with_(u=lambda x: x[..., :0]), ValueError, "u has shape .*L >= 1"),
+    BadInput("u-integer", with_(u=lambda x: x.long()), ValueError, "u has dtype torch.int64"),
+    BadInput("u-complex", with_(u=lambda x: x.cfloat()), ValueError, "u has dtype torch.complex64"),
+    BadInput("u-not-tensor", with_(u=[1.0]), TypeError, "u is of type list; expected a Tensor"),
+    BadInput("delta-length", with_(delta=lambda x: x[..., 1:]), ValueError, r"delta has shape \(2"),
+    BadInput("delta-none", with_(delta=None), TypeError, "delta is of type NoneType"),
+    BadInput("A-rank", with_(A=lambda x: x[0]), ValueError, r"A has shape \(5,\); expected \(D, N"),
+    BadInput("A-channels", with_(A=lambda x: x[1:]), ValueError, r"A has shape \(5, 5\); expected"),
+    BadInput("A-no-states", with_(A=lambda x: x[:, :0]), ValueError, "A has shape .*N >= 1"),
+    BadInput("B-states", with_(B=lambda x: x[:, 1:]), ValueError, r"B has shape .*\(B, N, L\)"),
+    BadInput("B-rank", with_(B=lambda x: x[0, 0]), ValueError, "B has shape .*expected .D, N."),
     BadInput(
         "B-groups",
-        _with(B=lambda x: x[:, None].expand(-1, 4, -1, -1)),
+        with_(B=lambda x: x[:, None].expand(-1, 4, -1, -1)),
         ValueError,
         "B has 4 groups; expected a divisor of D = 6",
     ),
-    BadInput("C-length", _with(C=lambda x: x[..., 1:]), ValueError, r"C has shape .*\(B, N, L\)"),
-    BadInput("C-dtype", _with(C=lambda x: x.half()), ValueError, "C has dtype torch.float16"),
+    BadInput("C-length", with_(C=lambda x: x[..., 1:]), ValueError, r"C has shape .*\(B, N, L\)"),
+    BadInput("C-dtype", with_(C=lambda x: x.half()), ValueError, "C has dtype torch.float16"),
     BadInput(
         "C-complex",
-        _with(C=lambda x: x[0, :, :6].T.to(torch.complex64)),
+        with_(C=lambda x: x[0, :, :6].T.to(torch.complex64)),
         ValueError,
         "C has dtype torch.complex64; expected torch.float32",
     ),
     BadInput(
         "complex-A-short-B",
-        _with(A=lambda x: x.to(torch.complex64)),
+        with_(A=lambda x: x.to(torch.complex64)),
         ValueError,
         r"B has shape .*expected \(B, N, 2 L\)",
     ),
-    BadInput("D-size", _with(D=lambda x: x[1:]), ValueError, r"D has shape \(5,\); expected \(D,"),
-    BadInput("D-dtype", _with(D=lambda x: x.double()), ValueError, "D has dtype torch.float64"),
-    BadInput("z-shape", _with(z=lambda x: x[:1]), ValueError, "z has shape .*expected .B, D, L"),
-    BadInput("z-dtype", _with(z=lambda x: x.bfloat16()), ValueError, "z has dtype torch.bfloat16"),
-    BadInput("bias-size", _with(delta_bias=lambda x: x[None]), ValueError, "delta_bias has shape"),
+    BadInput("D-size", with_(D=lambda x: x[1:]), ValueError, r"D has shape \(5,\); expected \(D,"),
+    BadInput("D-dtype", with_(D=lambda x: x.double()), ValueError, "D has dtype torch.float64"),
+    BadInput("z-shape", with_(z=lambda x: x[:1]), ValueError, "z has shape .*expected .B, D, L"),
+    BadInput("z-dtype", with_(z=lambda x: x.bfloat16()), ValueError, "z has dtype torch.bfloat16"),
+    BadInput("bias-size", with_(delta_bias=lambda x: x[None]), ValueError, "delta_bias has shape"),
     BadInput(
         "delta-weight-channels",
-        _with(delta_weight=torch.ones(5, 6)),
+        with_(delta_weight=torch.ones(5, 6)),
         ValueError,
         r"delta_weight has shape \(5, 6\); expected \(D, R\)",
     ),
     BadInput(
         "delta-weight-rank",
-        _with(delta_weight=torch.ones(6, 4)),
+        with_(delta_weight=torch.ones(6, 4)),
         ValueError,
         r"delta has shape .*\(B, R, L\) = \(2, 4, 21\)",
     ),
     BadInput(
         "initial-state-shape",
-        _with(initial_state=lambda x: x[..., 1:]),
+        with_(initial_state=lambda x: x[..., 1:]),
         ValueError,
         r"initial_state has shape .*expected \(B, D, N\) = \(2, 6, 5\)",
     ),
     BadInput(
         "initial-state-complex",
-        _with(initial_state=lambda x: x.to(torch.complex64)),
+        with_(initial_state=lambda x: x.to(torch.complex64)),
         ValueError,
         "initial_state has dtype torch.complex64",
     ),
-    BadInput("device", _with(z=lambda x: x.to("meta")), ValueError, "z is on meta; expected cpu"),
-    BadInput("softplus", _with(delta_softplus=1), TypeError, "delta_softplus is 1"),
+    BadInput("device", with_(z=lambda x: x.to("meta")), ValueError, "z is on meta; expected cpu"),
+    BadInput("softplus", with_(delta_softplus=1), TypeError, "delta_softplus is 1"),
     BadInput(
-        "reverse", _with(reverse="yes"), TypeError, "reverse is 'yes'; expected True or False"
+        "reverse", with_(reverse="yes"), TypeError, "reverse is 'yes'; expected True or False"
     ),
-    BadInput("backend", _with(backend="cudnn"), ValueError, "backend is 'cudnn'; expected one of"),
+    BadInput("backend", with_(backend="cudnn"), ValueError, "backend is 'cudnn'; expected one of"),
 )
 
 # D counts the channels of all K = G traversals of a layer, as the scan sees them.
