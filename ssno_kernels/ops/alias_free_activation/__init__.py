@@ -64,7 +64,8 @@ def alias_free_activation(
         activation: 'leaky_relu', 'silu', 'gelu' or 'tanh'.
         negative_slope: of leaky_relu; the others ignore it.
         gain: multiplies the nonlinearity's result.
-        backend: force 'triton', 'cpu', 'composite' or 'reference'; None chooses.
+        backend: force 'triton', 'cpu', 'composite' or 'reference'; None chooses. Triton serves
+            filters that need up to 24 samples along an axis at once, on three axes 10.
 
     The filters and bias may have x's dtype or that of sums: float64 for float64 activations,
     float32 for the others. Where filters need a gradient, kernels leave it to the composite.

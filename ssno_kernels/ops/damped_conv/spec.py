@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..spec import BadInput, BenchShape, Inputs, Sample, Spec, windows, with_
+from ..spec import BadInput, BenchShape, Inputs, Spec, sampler, windows, with_
 from . import damped_conv
 from .arguments import state_dtype
 
@@ -66,14 +66,6 @@ def make_inputs(
     return inputs | options
 
 
-def _sample(name: str, layout=None, *, channels: int = 2, **sizes) -> Sample:
-    def make(dtype: torch.dtype) -> Inputs:
-        inputs = make_inputs(dtype, channels=channels, **sizes)
-        return layout(inputs) if layout else inputs
-
-    return Sample(name, make)
-
-
 def channels_last(inputs: Inputs) -> Inputs:
     """u and the initial state with their channels fastest."""
     state = inputs.get("initial_state")
@@ -93,6 +85,7 @@ def _expanded(inputs: Inputs) -> Inputs:
 
 
 odd_strides = partial(windows, expanded="u")
+_sample = sampler(partial(make_inputs, channels=2))
 EVERY = "damping frequency coeff"
 SAMPLES = (
     _sample("all", channels=3, per_sweep=EVERY),
