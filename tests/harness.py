@@ -143,6 +143,21 @@ def run(
     return {k: r.detach() for k, r in results.items()}
 
 
+def as_function(spec, inputs, backend, wanted=None):
+    """The operator as a function of its (wanted) tensor arguments alone, and their values."""
+    values = {k: x for k, x in tensors(inputs).items() if wanted is None or k in wanted}
+
+    def function(*tensors: Tensor):
+        changed = dict(zip(values, tensors, strict=True))
+        return spec.function(**(inputs | changed), backend=backend)
+
+    return function, tuple(x.detach().clone() for x in values.values())
+
+
+def leaves(values):
+    return tuple(x.requires_grad_() for x in values)
+
+
 def truth(spec: Spec, inputs: Inputs, gradients: bool = True):
     """The float64 reference on the same values, and the cotangents it was differentiated with."""
     doubled = in_float64(inputs)

@@ -6,25 +6,11 @@ from __future__ import annotations
 import harness
 import pytest
 import torch
+from harness import as_function, leaves
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 TINY = 1e-12  # float64 rounding; both sides run in float64
-
-
-def as_function(spec, inputs, backend, wanted=None):
-    """The operator as a function of its (wanted) tensor arguments alone, and their values."""
-    values = {k: x for k, x in harness.tensors(inputs).items() if wanted is None or k in wanted}
-
-    def function(*tensors: Tensor):
-        changed = dict(zip(values, tensors, strict=True))
-        return spec.function(**(inputs | changed), backend=backend)
-
-    return function, tuple(x.detach().clone() for x in values.values())
-
-
-def leaves(values):
-    return tuple(x.requires_grad_() for x in values)
 
 
 @pytest.mark.parametrize("spec, backend, sample", harness.cases(simulate=False))
@@ -115,35 +101,3 @@ def test_third_derivatives(spec, backend, sample):
         return result.detach()
 
     assert harness.relative_error(third(backend, device), third("reference", "cpu")) < 1e-9
-
-
-@pytest.mark.parametrize("spec, backend, sample", harness.cases(backends=("composite",)))
-def test_forward_mode(spec, backend, sample):
-    inputs = sample.make(torch.float64)
-    results = []
-    for name in (backend, "reference"):
-        function, values = as_function(spec, inputs, name)
-        tangents = tuple(harness.cotangents_for(values, seed=2))
-        outputs, moved = torch.func.jvp(function, values, tangents)
-        results.append(harness.as_tuple(outputs) + harness.as_tuple(moved))
-    for value, expected in zip(*results, strict=True):
-        assert harness.relative_error(value, expected) < TINY
-
-
-@pytest.mark.parametrize("spec, backend, sample", harness.cases(backends=("composite",)))
-def test_vmap_and_its_gradient(spec, backend, sample):
-    """vmap over three sets of arguments equals a loop over them, and so do its gradients."""
-    inputs = sample.make(torch.float64)
-    function, values = as_function(spec, inputs, backend)
-    many = leaves(torch.stack([x, 0.5 * x, 0.2 * x]) for x in values)
-    mapped = harness.as_tuple(torch.func.vmap(function)(*many))
-    looped = [harness.as_tuple(function(*(x[i] for x in many))) for i in range(3)]
-    looped = tuple(torch.stack(o) for o in zip(*looped, strict=True))
-    cotangents = harness.cotangents_for(mapped)
-    pairs = zip(
-        (*mapped, *torch.autograd.grad(mapped, many, cotangents)),
-        (*looped, *torch.autograd.grad(looped, many, cotangents)),
-        strict=True,
-    )
-    for value, expected in pairs:
-        assert harness.relative_error(value, expected) < TINY

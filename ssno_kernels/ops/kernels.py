@@ -2,7 +2,7 @@
 """What the autograd Functions of all operators share.
 
 Kernels are operators of PyTorch, `ssno_kernels::<operator>_<fwd or bwd>_<backend>`. The backward is
-a Function of its own, whose derivatives go through the composite.
+a Function of its own; what both have in common is in `transforms`.
 """
 
 from __future__ import annotations
@@ -49,44 +49,3 @@ def like_or_empty(tensors: Sequence[Tensor | None], needs: Sequence[bool]) -> tu
         torch.empty_like(t) if need and t is not None else tensors[0].new_empty(0)
         for t, need in zip(tensors, needs, strict=True)
     )
-
-
-def through_composite(
-    run: Callable,
-    v: Sequence[Tensor | None],
-    tensors: Sequence[Tensor | None],
-    needs: Sequence[bool],
-    w: Sequence[Tensor | None],
-) -> list[Tensor | None]:
-    """The derivative of a backward: its vector-Jacobian product in the directions w.
-
-    The backward takes the cotangents v of the outputs, and the tensors, to a cotangent of each
-    tensor that is needed; `run` gives the outputs from the tensors by the composite.
-    """
-    given = [*v, *tensors]
-    present = [i for i, t in enumerate(given) if t is not None]
-
-    def backward(*values):
-        full: list[Tensor | None] = [None] * len(given)
-        for i, value in zip(present, values, strict=True):
-            full[i] = value
-        v_full, full = full[: len(v)], full[len(v) :]
-
-        def primal(*wanted):
-            chosen = iter(wanted)
-            inputs = (next(chosen) if need else t for t, need in zip(full, needs, strict=True))
-            outputs = run(*inputs)
-            return outputs if isinstance(outputs, tuple) else (outputs,)
-
-        wanted = [t for t, need in zip(full, needs, strict=True) if need]
-        outputs, pull = torch.func.vjp(primal, *wanted)
-        pairs = zip(v_full, outputs, strict=True)
-        return pull(tuple(torch.zeros_like(o) if x is None else x for x, o in pairs))
-
-    cotangents, pull = torch.func.vjp(backward, *(given[i] for i in present))
-    w = [x for x, need in zip(w, needs, strict=True) if need]
-    w = tuple(torch.zeros_like(c) if x is None else x for c, x in zip(cotangents, w, strict=True))
-    second: list[Tensor | None] = [None] * len(given)
-    for i, value in zip(present, pull(w), strict=True):
-        second[i] = value
-    return second

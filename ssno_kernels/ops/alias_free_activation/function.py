@@ -15,10 +15,13 @@ the second and any higher order, go through the composite.
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from ..kernels import define, kernel, through_composite
+from ..kernels import define, kernel
+from ..transforms import Axes, call, cotangents, not_needed, of_needed, pullback
 from . import composite
 from .arguments import ACTIVATIONS, TENSORS, Arguments, canonical, empty_output, output_grid
 
@@ -35,7 +38,7 @@ _SCHEMAS = {
 def alias_free_activation(backend: str, *arguments) -> Tensor:
     """The output by the kernels of a backend."""
     a = canonical(Arguments(*arguments))
-    return AliasFreeActivation.apply((backend, *a[TENSORS:]), *a[:TENSORS])
+    return call(AliasFreeActivation, (backend, *a[TENSORS:]), *a[:TENSORS])
 
 
 class AliasFreeActivation(torch.autograd.Function):
@@ -60,10 +63,16 @@ class AliasFreeActivation(torch.autograd.Function):
         if v_out is None:
             return (None,) * 5
         needs = list(ctx.needs_input_grad[1:])
-        cotangents = AliasFreeActivationBackward.apply(
-            (ctx.options, needs), v_out, *ctx.saved_tensors
-        )
-        return None, *(v if need else None for v, need in zip(cotangents, needs, strict=True))
+        v = call(AliasFreeActivationBackward, (ctx.options, needs), v_out, *ctx.saved_tensors)
+        return None, *(v if need else None for v, need in zip(v, needs, strict=True))
+
+    @staticmethod
+    def composite(options, *tensors):
+        return composite.activate(*tensors, *options[1:])
+
+    @staticmethod
+    def batch_axes(options, ranks) -> tuple[Axes, Axes]:
+        return _BATCH_AXES, (0,)
 
 
 class AliasFreeActivationBackward(torch.autograd.Function):
@@ -87,19 +96,31 @@ class AliasFreeActivationBackward(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.options, ctx.needs = inputs[0]
+        ctx.options = inputs[0]
         ctx.save_for_backward(*inputs[1:])
+        ctx.mark_non_differentiable(*not_needed(output, inputs[0][-1]))
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx, *w):
-        """The vector-Jacobian product, in the directions w, of that of the composite."""
-        v, tensors = ctx.saved_tensors[:1], ctx.saved_tensors[1:]
+        run = partial(AliasFreeActivationBackward.composite, ctx.options)
+        return None, *pullback(run, ctx.saved_tensors, w)
+
+    @staticmethod
+    def composite(options, v_out, *tensors):
+        (_, *options), needs = options
 
         def run(*inputs):
-            return composite.activate(*inputs, *ctx.options[1:])
+            return composite.activate(*inputs, *options)
 
-        return None, *through_composite(run, v, tensors, ctx.needs, w)
+        return cotangents(run, (v_out,), tensors, needs)
+
+    @staticmethod
+    def batch_axes(options, ranks) -> tuple[Axes, Axes | None]:
+        return (0, *_BATCH_AXES), of_needed(_BATCH_AXES, options[1])
+
+
+_BATCH_AXES = (0, None, None, None)
 
 
 def _fake_fwd(x, up_filter, down_filter, bias, up, down, padding, activation, slope, gain):

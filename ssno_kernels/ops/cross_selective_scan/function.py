@@ -19,12 +19,14 @@ of the second and any higher order go through the composite.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from ..kernels import define, kernel, like_or_empty, through_composite
+from ..kernels import define, kernel, like_or_empty
 from ..selective_scan.function import checkpoint_interval
+from ..transforms import Axes, call, cotangents, not_needed, of_needed, pullback
 from . import composite
 from .arguments import Arguments, canonical
 from .layout import empty_result
@@ -52,7 +54,7 @@ def cross_selective_scan(backend: str, *arguments) -> Tensor:
     save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in a[:8])
     interval = checkpoint_interval(a.A.shape[2])
     options = (backend, a.delta_softplus, a.traversals, a.stack, interval, save)
-    return CrossSelectiveScan.apply(options, *a[:8])[0]
+    return call(CrossSelectiveScan, options, *a[:8])[0]
 
 
 class CrossSelectiveScan(torch.autograd.Function):
@@ -78,19 +80,23 @@ class CrossSelectiveScan(torch.autograd.Function):
     @staticmethod
     def backward(ctx, v_out, _):
         *tensors, checkpoints = ctx.saved_tensors
-        delta_softplus, traversals, stack, interval = ctx.options
         if v_out is None:
             return (None,) * 9
         if not ctx.saved:
-            _, checkpoints = kernel("cross_selective_scan", "fwd", ctx.backend)(
-                *(t if t is None else t.detach() for t in tensors),
-                *(delta_softplus, as_numbers(traversals), stack, interval),
-            )
+            detached = (t if t is None else t.detach() for t in tensors)
+            _, checkpoints = call(CrossSelectiveScan, (ctx.backend, *ctx.options, True), *detached)
         needs = list(ctx.needs_input_grad[1:])
-        cotangents = CrossSelectiveScanBackward.apply(
-            (ctx.backend, *ctx.options, needs), checkpoints, v_out, *tensors
-        )
-        return None, *(v if need else None for v, need in zip(cotangents, needs, strict=True))
+        options = (ctx.backend, *ctx.options, needs)
+        v = call(CrossSelectiveScanBackward, options, checkpoints, v_out, *tensors)
+        return None, *(v if need else None for v, need in zip(v, needs, strict=True))
+
+    @staticmethod
+    def composite(options, *tensors):
+        return composite.scan(*tensors, *options[1:4]), None
+
+    @staticmethod
+    def batch_axes(options, ranks) -> tuple[Axes, Axes]:
+        return _BATCH_AXES, (0, 0 if options[-1] else None)
 
 
 class CrossSelectiveScanBackward(torch.autograd.Function):
@@ -107,19 +113,29 @@ class CrossSelectiveScanBackward(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        _, *ctx.options, _, ctx.needs = inputs[0]
+        ctx.options = inputs[0]
         ctx.save_for_backward(*inputs[2:])
+        ctx.mark_non_differentiable(*not_needed(output, inputs[0][-1]))
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx, *w):
-        """The vector-Jacobian product, in the directions w, of that of the composite."""
-        v, tensors = ctx.saved_tensors[:1], ctx.saved_tensors[1:]
+        run = partial(CrossSelectiveScanBackward.composite, ctx.options, None)
+        return None, None, *pullback(run, ctx.saved_tensors, w)
 
+    @staticmethod
+    def composite(options, checkpoints, v_out, *tensors):
         def run(*inputs):
-            return composite.scan(*inputs, *ctx.options)
+            return composite.scan(*inputs, *options[1:4])
 
-        return None, None, *through_composite(run, v, tensors, ctx.needs, w)
+        return cotangents(run, (v_out,), tensors, options[-1])
+
+    @staticmethod
+    def batch_axes(options, ranks) -> tuple[Axes, Axes | None]:
+        return (0, 0, *_BATCH_AXES), of_needed(_BATCH_AXES, options[-1])
+
+
+_BATCH_AXES = (0, 0, None, 0, 0, None, None, None)
 
 
 def _fake_fwd(

@@ -16,10 +16,13 @@ the arguments is saved. Derivatives of the second and any higher order go throug
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from ..kernels import define, kernel, like_or_empty, through_composite
+from ..kernels import define, kernel, like_or_empty
+from ..transforms import Axes, call, cotangents, not_needed, of_needed, pullback
 from . import composite
 from .arguments import Arguments, canonical, final_state_of
 
@@ -40,7 +43,7 @@ def damped_conv(
     """(out, final_state) by the kernels of a backend; final_state is None where not wanted."""
     a = canonical(arguments)
     options = (backend, a.direction, a.periodic, a.dim, want_state)
-    out, state = DampedConv.apply(options, *a[:5])
+    out, state = call(DampedConv, options, *a[:5])
     return out, final_state_of(state) if want_state else None
 
 
@@ -71,8 +74,17 @@ class DampedConv(torch.autograd.Function):
             v_out = torch.zeros_like(tensors[0])
         needs = list(ctx.needs_input_grad[1:])
         options = (ctx.backend, *ctx.options, needs)
-        cotangents = DampedConvBackward.apply(options, v_out, v_final_state, *tensors)
-        return None, *(v if need else None for v, need in zip(cotangents, needs, strict=True))
+        v = call(DampedConvBackward, options, v_out, v_final_state, *tensors)
+        return None, *(v if need else None for v, need in zip(v, needs, strict=True))
+
+    @staticmethod
+    def composite(options, *tensors):
+        out, state = composite.convolve(*tensors, *options[1:-1])
+        return out, state if options[-1] else None
+
+    @staticmethod
+    def batch_axes(options, ranks) -> tuple[Axes, Axes]:
+        return _BATCH_AXES, (0, 1 if options[-1] else None)
 
 
 class DampedConvBackward(torch.autograd.Function):
@@ -87,19 +99,29 @@ class DampedConvBackward(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        _, *ctx.options, ctx.needs = inputs[0]
+        ctx.options = inputs[0]
         ctx.save_for_backward(*inputs[1:])
+        ctx.mark_non_differentiable(*not_needed(output, inputs[0][-1]))
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx, *w):
-        """The vector-Jacobian product, in the directions w, of that of the composite."""
-        v, tensors = ctx.saved_tensors[:2], ctx.saved_tensors[2:]
+        run = partial(DampedConvBackward.composite, ctx.options)
+        return None, *pullback(run, ctx.saved_tensors, w)
 
+    @staticmethod
+    def composite(options, v_out, v_state, *tensors):
         def run(*inputs):
-            return composite.convolve(*inputs, *ctx.options)
+            return composite.convolve(*inputs, *options[1:-1])
 
-        return None, *through_composite(run, v, tensors, ctx.needs, w)
+        return cotangents(run, (v_out, v_state), tensors, options[-1])
+
+    @staticmethod
+    def batch_axes(options, ranks) -> tuple[Axes, Axes | None]:
+        return (0, 1, *_BATCH_AXES), of_needed(_BATCH_AXES, options[-1])
+
+
+_BATCH_AXES = (0, None, None, None, 1)
 
 
 def _fake_fwd(u, rate, coeff, D, initial_state, direction, periodic, dim, want_state):

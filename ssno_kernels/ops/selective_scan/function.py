@@ -16,10 +16,14 @@ higher order go through the composite.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 import torch
 from torch import Tensor
 
-from ..kernels import define, kernel, like_or_empty, through_composite
+from ..kernels import define, kernel, like_or_empty
+from ..transforms import Axes, call, cotangents, not_needed, of_needed, pullback
 from . import composite
 from .arguments import Arguments, canonical
 
@@ -49,7 +53,7 @@ def selective_scan(backend: str, want_state: bool, *arguments) -> tuple[Tensor, 
     save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in a[:10])
     interval = checkpoint_interval(a.A[0].numel())
     options = (backend, a.delta_softplus, a.reverse, want_state, interval, save)
-    out, state, _ = SelectiveScan.apply(options, *a[:10])
+    out, state, _ = call(SelectiveScan, options, *a[:10])
     if not want_state:
         return out, None
     return out, torch.view_as_complex(state) if state.dim() == 4 else state
@@ -70,29 +74,37 @@ class SelectiveScan(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.backend, ctx.delta_softplus, ctx.reverse, _, ctx.interval, ctx.saved = inputs[0]
+        ctx.backend, *ctx.options, want_state, ctx.interval, ctx.saved = inputs[0]
         ctx.save_for_backward(*inputs[1:], output[2])
-        ctx.mark_non_differentiable(output[2])
+        ctx.mark_non_differentiable(*(output[2:] if want_state else output[1:]))
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx, v_out, v_final_state, _):
         *tensors, checkpoints = ctx.saved_tensors
-        options = (ctx.delta_softplus, ctx.reverse)
         if v_out is None and v_final_state is None:
             return (None,) * 11
         if not ctx.saved:
-            _, _, checkpoints = kernel("selective_scan", "fwd", ctx.backend)(
-                *(t if t is None else t.detach() for t in tensors), *options, False, ctx.interval
-            )
+            again = (ctx.backend, *ctx.options, False, ctx.interval, True)
+            detached = (t if t is None else t.detach() for t in tensors)
+            _, _, checkpoints = call(SelectiveScan, again, *detached)
         if v_out is None:
             v_out = torch.zeros_like(tensors[0])
         needs = list(ctx.needs_input_grad[1:])
-        cotangents = SelectiveScanBackward.apply(
-            (ctx.backend, *options, ctx.interval, needs),
-            *(checkpoints, v_out, v_final_state, *tensors),
-        )
-        return None, *(v if need else None for v, need in zip(cotangents, needs, strict=True))
+        options = (ctx.backend, *ctx.options, ctx.interval, needs)
+        v = call(SelectiveScanBackward, options, checkpoints, v_out, v_final_state, *tensors)
+        return None, *(v if need else None for v, need in zip(v, needs, strict=True))
+
+    @staticmethod
+    def composite(options, *tensors):
+        _, delta_softplus, reverse, want_state, *_ = options
+        out, state = composite.scan(*tensors, delta_softplus, reverse)
+        return out, state if want_state else None, None
+
+    @staticmethod
+    def batch_axes(options, ranks) -> tuple[Axes, Axes]:
+        *_, want_state, _, save = options
+        return _batch_axes(ranks), (0, 0 if want_state else None, 0 if save else None)
 
 
 class SelectiveScanBackward(torch.autograd.Function):
@@ -110,19 +122,35 @@ class SelectiveScanBackward(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        _, ctx.delta_softplus, ctx.reverse, _, ctx.needs = inputs[0]
+        ctx.options = inputs[0]
         ctx.save_for_backward(*inputs[2:])
+        ctx.mark_non_differentiable(*not_needed(output, inputs[0][-1]))
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx, *w):
-        """The vector-Jacobian product, in the directions w, of that of the composite."""
-        v, tensors = ctx.saved_tensors[:2], ctx.saved_tensors[2:]
+        run = partial(SelectiveScanBackward.composite, ctx.options, None)
+        return None, None, *pullback(run, ctx.saved_tensors, w)
+
+    @staticmethod
+    def composite(options, checkpoints, v_out, v_state, *tensors):
+        _, delta_softplus, reverse, _, needs = options
 
         def run(*inputs):
-            return composite.scan(*inputs, ctx.delta_softplus, ctx.reverse)
+            return composite.scan(*inputs, delta_softplus, reverse)
 
-        return None, None, *through_composite(run, v, tensors, ctx.needs, w)
+        return cotangents(run, (v_out, v_state), tensors, needs)
+
+    @staticmethod
+    def batch_axes(options, ranks) -> tuple[Axes, Axes | None]:
+        axes = _batch_axes(ranks[3:])
+        return (0, 0, 0, *axes), of_needed(axes, options[-1])
+
+
+def _batch_axes(ranks: Sequence[int]) -> Axes:
+    """Of the ten tensors: parameters have none, and B and C may be parameters."""
+    B, C = (0 if rank >= 4 else None for rank in ranks[3:5])
+    return 0, 0, None, B, C, None, 0, None, None, 0
 
 
 def _fake_fwd(
