@@ -108,7 +108,7 @@ class MambaNO2d(nn.Module):
     ):
         super().__init__()
         channels = [width * 2**level for level in range(4)]
-        drops = torch.linspace(0, drop_path, 8).tolist()
+        drops = [drop_path * i / 7 for i in range(8)]
 
         def scans(level: int, drops: Sequence[float]) -> nn.Sequential:
             return nn.Sequential(

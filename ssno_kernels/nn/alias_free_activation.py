@@ -41,13 +41,14 @@ class AliasFreeActivation(nn.Module):
         super().__init__()
         self.size_in, self.size_out = size_in, size_in if size_out is None else size_out
         self.activation, self.negative_slope, self.gain = activation, negative_slope, gain
-        self.resampling = alias_free_resampling(
-            size_in, size_out, taps=taps, cutoff=cutoff, stopband=stopband
-        )
+        with torch.device("cpu"):  # the meta device would not hold the values
+            self.resampling = alias_free_resampling(
+                size_in, size_out, taps=taps, cutoff=cutoff, stopband=stopband
+            )
         self.bias = None if channels is None else nn.Parameter(torch.zeros(channels))
         self.register_buffer("up_filter", None, persistent=False)
         self.register_buffer("down_filter", None, persistent=False)
-        self._take_filters(torch.get_default_dtype(), None)
+        self._take_filters(torch.get_default_dtype(), torch.get_default_device())
 
     def _take_filters(self, dtype: torch.dtype, device) -> None:
         """From the design in float64, which a cast of the layer to any dtype leaves alone."""

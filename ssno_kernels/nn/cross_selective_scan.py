@@ -79,12 +79,17 @@ def _scaled(x: Tensor, factor: float) -> Tensor:
 
 
 def alias_free_gate(z: Tensor) -> Tensor:
-    """SiLU between a bicubic doubling of the grid and its bicubic, antialiased halving."""
+    """SiLU between a bicubic doubling of the grid and its bicubic, antialiased halving.
+
+    In float32 at least: PyTorch has no half precision of these on a CPU.
+    """
+    dtype = z.dtype
+    z = z.to(torch.promote_types(dtype, torch.float32))
     if z.dim() != 4:
-        return _scaled(silu(_scaled(z, 2.0)), 0.5)
+        return _scaled(silu(_scaled(z, 2.0)), 0.5).to(dtype)
     size = z.shape[2:]
     fine = interpolate(z, size=[2 * n for n in size], mode="bicubic", antialias=True)
-    return interpolate(silu(fine), size=size, mode="bicubic", antialias=True)
+    return interpolate(silu(fine), size=size, mode="bicubic", antialias=True).to(dtype)
 
 
 class CrossSelectiveScan(nn.Module):

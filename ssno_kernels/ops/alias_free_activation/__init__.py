@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ...registry import choose
+from ..autocast import autocasts
 from . import composite, function, reference
 from .arguments import beyond_triton, check
 
 __all__ = ["alias_free_activation"]
 
 
+@autocasts("x")
 def alias_free_activation(
     x: Tensor,
     up_filter: Tensor,

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from ...registry import choose
+from ..autocast import autocasts
 from . import composite, function, reference
 from .arguments import check
 from .traversals import CROSS_1D, CROSS_2D, CROSS_3D, CROSS_3D_BOTH, Traversal
@@ -15,6 +16,7 @@ from .traversals import CROSS_1D, CROSS_2D, CROSS_3D, CROSS_3D_BOTH, Traversal
 __all__ = ["CROSS_1D", "CROSS_2D", "CROSS_3D", "CROSS_3D_BOTH", "Traversal", "cross_selective_scan"]
 
 
+@autocasts("x", "delta", "B", "C")
 def cross_selective_scan(
     x: Tensor,
     delta: Tensor,

@@ -6,6 +6,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ...registry import choose
+from ..autocast import autocasts
 from . import composite, function, reference
 from .arguments import check
 from .stepwise import damped_conv_kernel, damped_conv_step
@@ -13,6 +14,7 @@ from .stepwise import damped_conv_kernel, damped_conv_step
 __all__ = ["damped_conv", "damped_conv_kernel", "damped_conv_step"]
 
 
+@autocasts("u")
 def damped_conv(
     u: Tensor,
     damping: Tensor,

@@ -6,12 +6,14 @@ from __future__ import annotations
 from torch import Tensor
 
 from ...registry import choose
+from ..autocast import autocasts
 from . import composite, function, reference
 from .arguments import check
 
 __all__ = ["selective_scan"]
 
 
+@autocasts("u", "delta", "B", "C", "z")
 def selective_scan(
     u: Tensor,
     delta: Tensor,

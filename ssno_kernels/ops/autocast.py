@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+"""Operators under torch.autocast: activations in its dtype, states and sums in float32."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+Operator = TypeVar("Operator", bound=Callable)
+
+_CASTABLE = (torch.float32, torch.bfloat16, torch.float16)  # autocast leaves float64 alone
+
+
+def autocasts(*activations: str) -> Callable[[Operator], Operator]:
+    """An operator whose named arguments autocast may cast, the first of which gives the device.
+
+    Parameters keep their dtype. Inside, autocast is off: no product of the composite is cast.
+    """
+
+    def decorate(operator: Operator) -> Operator:
+        places = [list(inspect.signature(operator).parameters).index(name) for name in activations]
+
+        @wraps(operator)
+        def called(*args, **keywords):
+            first = args[0] if args else keywords.get(activations[0])
+            kind = first.device.type if isinstance(first, Tensor) else "meta"
+            if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
+                return operator(*args, **keywords)
+            dtype = torch.get_autocast_dtype(kind)
+            args = [_cast(x, dtype) if i in places else x for i, x in enumerate(args)]
+            keywords = {k: _cast(x, dtype) if k in activations else x for k, x in keywords.items()}
+            with torch.autocast(kind, enabled=False):
+                return operator(*args, **keywords)
+
+        return called
+
+    return decorate
+
+
+def _cast(x, dtype: torch.dtype):
+    """An activation has three axes at least; a B or C that is constant in time has two."""
+    castable = isinstance(x, Tensor) and x.dtype in _CASTABLE and x.dim() >= 3
+    return x.to(dtype) if castable else x
