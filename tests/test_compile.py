@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import importlib
+
 import harness
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 
 from ssno_kernels import registry, use_backend
 
@@ -60,3 +63,42 @@ def test_backend_is_chosen_when_traced(spec, monkeypatch):
     with use_backend("composite"):
         compiled(inputs)
     assert seen == ["reference", "composite"]
+
+
+# Sizes that differ from one another: torch.compile takes equal ones for the same when it traces.
+# In training, lengths to 64 (no saved state), to 128 (one) and above compile apart.
+SIZES = {
+    "selective_scan": [{"batch": b, "length": n} for b, n in ((4, 140), (7, 157), (3, 230))],
+    "cross_selective_scan": [
+        {"batch": b, "grid": grid} for b, grid in ((8, (5, 7)), (9, (2, 8)), (5, (9, 6)))
+    ],
+    "damped_conv": [{"batch": b, "grid": (n,)} for b, n in ((5, 40), (7, 57), (6, 130))],
+    "alias_free_activation": [
+        {"batch": b, "grid": grid} for b, grid in ((4, (9, 11)), (5, (7, 8)), (7, (16, 5)))
+    ],
+}
+
+
+@pytest.mark.parametrize("spec", harness.SPECS, ids=lambda s: s.name)
+@pytest.mark.parametrize(
+    "backend", [b for b in ("cuda", "triton", "cpu") if not harness.simulated(b)]
+)
+def test_other_sizes_are_not_compiled_anew(spec, backend):
+    """Batch, length and grid may change, forward and backward."""
+    device = harness.need(spec.name, backend)
+    make_inputs = importlib.import_module(f"ssno_kernels.ops.{spec.name}.spec").make_inputs
+    counter = CompileCounterWithBackend("aot_eager")
+    compiled = torch.compile(spec.function, fullgraph=True, dynamic=True, backend=counter)
+    compiled_first = 0
+    for sizes in SIZES[spec.name]:
+        inputs = harness.to_device(make_inputs(torch.float64, **sizes), device)
+        first = next(iter(harness.tensors(inputs)))
+        for call in (spec.function, compiled):
+            leaf = inputs[first].clone().requires_grad_()
+            out = harness.as_tuple(call(**(inputs | {first: leaf}), backend=backend))[0]
+            out.sin().sum().backward()
+            if call is spec.function:
+                expected = {"out": out.detach(), "v": leaf.grad}
+        harness.assert_close({"out": out.detach(), "v": leaf.grad}, expected, 1e-12)
+        compiled_first = compiled_first or counter.frame_count
+    assert counter.frame_count == compiled_first > 0

@@ -170,20 +170,6 @@ def test_plain_pairs_and_lists_serve_as_traversals(backend):
 
 
 @each_kernel
-def test_dynamic_grid_compiles_once(backend):
-    harness.need(SPEC.name, backend)
-    torch._dynamo.reset()
-    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
-    compiled = torch.compile(cross_selective_scan, fullgraph=True, dynamic=True, backend=counter)
-    for grid in ((5, 7), (2, 8), (9, 6)):  # sizes that no other axis has when it is traced
-        inputs = inputs_on(backend, grid=grid)
-        expected = cross_selective_scan(**inputs, backend=backend)
-        assert_same(compiled(**inputs, backend=backend), expected)
-    torch._dynamo.reset()
-    assert counter.frame_count == 1
-
-
-@each_kernel
 def test_checkpoints_are_saved_only_for_gradients(backend):
     inputs = inputs_on(backend, grid=(9, 8))
     with harness.RecordKernels() as record:

@@ -237,19 +237,3 @@ def test_nan_stays_where_it_belongs(backend, boundary):
     spoiled[1, 1, :, 1] = True
     assert out[1, 1, 20, 1].isnan()
     assert torch.equal(out[~spoiled], clean[~spoiled])
-
-
-@pytest.mark.parametrize("backend", KERNELS)
-def test_dynamic_length_compiles_once(backend):
-    harness.need(SPEC.name, backend)
-    torch._dynamo.reset()
-    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
-    compiled = torch.compile(damped_conv, fullgraph=True, dynamic=True, backend=counter)
-    for length in (40, 57, 130):
-        inputs = inputs_on(backend, grid=(length,))
-        for value, expected in zip(
-            compiled(**inputs, backend=backend), run(backend, inputs), strict=True
-        ):
-            assert_same(value, expected)
-    torch._dynamo.reset()
-    assert counter.frame_count == 1

@@ -125,6 +125,23 @@ def test_export(spec, backend, sample, tmp_path):
         assert torch.equal(value, expected)
 
 
+@pytest.mark.parametrize("spec", harness.SPECS, ids=lambda spec: spec.name)
+def test_ahead_of_time_compilation(spec, tmp_path):
+    """Exported, compiled by AOTInductor, loaded and run: the same numbers."""
+    harness.need(spec.name, "cpu")
+    inputs = harness.first_core(spec, torch.float32)
+    tensors = tuple(harness.tensors(inputs).values())
+    call = Call(spec, inputs, "cpu")
+    package = torch._inductor.aoti_compile_and_package(
+        torch.export.export(call, tensors), package_path=str(tmp_path / "program.pt2")
+    )
+    loaded = torch._inductor.aoti_load_package(package)
+    for value, expected in zip(
+        harness.as_tuple(loaded(*tensors)), harness.as_tuple(call(*tensors)), strict=True
+    ):
+        assert torch.equal(value, expected)
+
+
 @each_module
 def test_copies_are_equal_and_apart(name, tmp_path):
     module, x = made(name).eval(), field(name)

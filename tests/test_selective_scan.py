@@ -158,22 +158,6 @@ def test_nan_in_A_spoils_its_channel_and_no_other(spec, backend, sample, value):
 
 
 @each_kernel
-def test_dynamic_length_compiles_once(backend):
-    harness.need(SPEC.name, backend)
-    torch._dynamo.reset()
-    counter = torch._dynamo.testing.CompileCounterWithBackend("aot_eager")
-    compiled = torch.compile(selective_scan, fullgraph=True, dynamic=True, backend=counter)
-    for length in (40, 57, 130):
-        inputs = inputs_on(backend, length=length, reverse=True)
-        out, state = compiled(**inputs, backend=backend)
-        expected = selective_scan(**inputs, backend=backend)
-        assert_same(out, expected[0])
-        assert_same(state, expected[1])
-    torch._dynamo.reset()
-    assert counter.frame_count == 1
-
-
-@each_kernel
 def test_checkpoints_are_saved_only_for_gradients(backend):
     inputs = inputs_on(backend, length=300)
     with harness.RecordKernels() as record:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -107,7 +106,9 @@ def beyond_triton(a: Arguments) -> tuple[tuple[str, str], ...]:
     A period is the least common multiple of the factors. It may be filtered from 24 samples along
     an axis, on three axes from 10, and a thread may hold 512 numbers.
     """
-    period, axes = math.lcm(a.up, a.down), a.x.dim() - 2
+    period, axes = a.up, a.x.dim() - 2
+    while period % a.down:  # torch.compile does not trace math.lcm of symbols
+        period += a.up
     taps = a.up_filter.shape[0], a.down_filter.shape[0]
     window = max((period + n) // rate for n, rate in zip(taps, (a.up, a.down), strict=True)) + 1
     phases = 1 << (period - 1).bit_length()  # that a thread has along an axis, a power of two
