@@ -38,3 +38,12 @@ def test_operator_table_is_that_of_the_registry():
         [row] = re.findall(rf"^\| `{operator}` \| (.*) \|$", table, re.MULTILINE)
         for name, cell in zip(names, row.split(" | "), strict=True):
             assert (cell == "yes") == (name in backends), (operator, name)
+
+
+def test_every_feature_has_its_test():
+    table = README.split("## In PyTorch")[1].split("## ")[0]
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", table)
+    rows = [row for row in table.splitlines() if row.startswith("| ")][1:]
+    assert len(rows) > 5 and all("::test_" in row for row in rows)
+    for file, function in named:
+        assert f"def {function}(" in (Path(__file__).parent / file).read_text(), (file, function)
