@@ -62,7 +62,7 @@ def line_fields(count: int = 6, frames: int = 9) -> data.Fields:
 def new_operator(fields: data.Fields, name: str = "ssno") -> training.Operator:
     torch.manual_seed(0)
     net = peers.MODELS[name].build(LINE, **(SMALL if name == "ssno" else {"width": 4}))
-    return training.Operator(net, LINE, fields.statistics(LINE))
+    return training.Operator(net, fields.statistics(change=True), change=True)
 
 
 def holding_a_function(module, state, prefix, metadata):
@@ -80,7 +80,7 @@ def test_an_interrupted_run_ends_like_any_other(tmp_path, monkeypatch):
         operator = new_operator(fields)
         operator.net.register_state_dict_post_hook(holding_a_function)
         progress = training.fit(
-            operator, task, fields, settings, checkpoint, key, on_epoch=on_epoch
+            operator, task, fields, settings, 1e-3, checkpoint, key, on_epoch=on_epoch
         )
         return training.tensors(operator), progress
 

@@ -69,6 +69,8 @@ def train_and_test(
     folder: Path, device: str,
 ) -> report.Row:  # fmt: skip
     """One model of one task, or what an earlier run with the same settings made of it."""
+    model = peers.MODELS[name]
+    rate = settings.rate or model.rate
     stated = json.dumps([sources(), asdict(task), name, asdict(settings), options, device])
     key = hashlib.sha256(stated.encode()).hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,10 +79,10 @@ def train_and_test(
         return report.Row(**kept["row"])
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        net = peers.MODELS[name].build(task, **options)
-    operator = Operator(net, task, fields.statistics(task))
+        net = model.build(task, **options)
+    operator = Operator(net, fields.statistics(model.change), model.change)
     initial = evaluation.modes(net)
-    progress = fit(operator, task, fields, settings, folder / "checkpoint.pt", key, device)
+    progress = fit(operator, task, fields, settings, rate, folder / "checkpoint.pt", key, device)
     errors, resampled, kept_arrays = {}, {}, {}
     for size, pairs in fields.test.items():
         if size != task.size:
@@ -98,7 +100,7 @@ def train_and_test(
     np.savez(folder / "sample.npz", **kept_arrays)
     row = report.Row(
         task.name, name, peers.parameters(net), progress.epoch, progress.steps, progress.seconds,
-        progress.losses, errors, resampled, by_frame, settings.seed,
+        progress.losses, errors, resampled, by_frame, settings.seed, rate,
     )  # fmt: skip
     result.write_text(json.dumps({"key": key, "row": asdict(row)}, indent=1))
     return row

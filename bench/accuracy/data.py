@@ -43,10 +43,10 @@ class Fields:
     train: Pairs
     test: dict[int, Pairs]  # by the points of an axis
 
-    def statistics(self, task: Task) -> list[float]:
+    def statistics(self, change: bool = False) -> list[float]:
         """Mean and deviation of what is put in and of what is learnt, in training."""
         inputs, targets = self.train.inputs.double(), self.train.targets.double()
-        learnt = targets - inputs if task.rolls else targets
+        learnt = targets - inputs if change else targets
         return [x.item() for x in (inputs.mean(), inputs.std(), learnt.mean(), learnt.std())]
 
 

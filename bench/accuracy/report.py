@@ -31,6 +31,7 @@ class Row:
     resampled: dict[str, float]  # the same, run on the training grid, fields resampled
     by_frame: list[float]  # of the rollout on the training grid
     seed: int
+    rate: float  # of learning, at first
 
 
 def versions(packages: tuple[str, ...]) -> dict[str, str | None]:
@@ -91,11 +92,13 @@ def tables(run: dict[str, Any], rows: list[Row]) -> list[str]:
 
 def _on_training_grid(task: Task, rows: list[Row]) -> str:
     published = dict(PUBLISHED.get(task.name, {}))
-    headers = ["", "parameters", "epochs", "minutes", "one step", f"error at {task.size}", "paper"]
+    headers = ["", "parameters", "rate", "epochs", "minutes", "one step"]
+    headers += [f"error at {task.size}", "paper"]
     lines = [
         [
             row.model,
             f"{row.parameters:,}",
+            f"{row.rate:g}",
             row.epochs,
             f"{row.seconds / 60:.1f}",
             number(row.losses[-1]),
@@ -104,7 +107,7 @@ def _on_training_grid(task: Task, rows: list[Row]) -> str:
         ]
         for row in rows
     ]
-    lines += [[model, *[""] * 5, number(error)] for model, error in published.items()]
+    lines += [[model, *[""] * 6, number(error)] for model, error in published.items()]
     return tabulate(lines, headers, "github", disable_numparse=True)
 
 

@@ -60,7 +60,7 @@ class Settings:
     epochs: int
     batch: int
     seed: int = 0
-    rate: float = 1e-3
+    rate: float | None = None  # that of the model if None
     decay: float = 1e-4
     transfer: int = 16
 
@@ -104,7 +104,7 @@ SHORT = Profile(
     },
     models=(
         "ssno",
-        "ssno, linear hold",
+        "ssno, constant hold",
         "ssno, one-sided",
         "fno",
         "unet",

@@ -20,11 +20,11 @@ SAVE_EVERY = 60.0  # seconds, at least, between checkpoints
 
 
 class Operator(nn.Module):
-    """A model of normalised fields; where the output is the next input, it says the change."""
+    """A model of normalised fields: of what comes next, or with `change` of what that adds."""
 
-    def __init__(self, net: nn.Module, task: Task, statistics: list[float]):
+    def __init__(self, net: nn.Module, statistics: list[float], change: bool = False):
         super().__init__()
-        self.net, self.task = net, task
+        self.net, self.change = net, change
         self.register_buffer("statistics", torch.tensor(statistics))
 
     def forward(
@@ -39,7 +39,7 @@ class Operator(nn.Module):
         if noise:
             x = x + noise * torch.randn_like(x)
         y = self.net(x, scale, last) * std_out + mean_out
-        return x[:, -y.shape[1] :] * std + mean + y if self.task.rolls else y
+        return x[:, -y.shape[1] :] * std + mean + y if self.change else y
 
 
 def relative_error(predicted: Tensor, truth: Tensor) -> Tensor:
@@ -75,6 +75,7 @@ def fit(
     task: Task,
     fields: Fields,
     settings: Settings,
+    rate: float,
     checkpoint: Path | None = None,
     key: str = "",
     device: str = "cpu",
@@ -87,7 +88,7 @@ def fit(
     """
     operator.to(device)
     learnt = [p for p in operator.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(learnt, lr=settings.rate, weight_decay=settings.decay)
+    optimiser = torch.optim.AdamW(learnt, lr=rate, weight_decay=settings.decay)
     total = settings.epochs * steps_per_epoch(task, fields, settings)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, total)
     progress = _restore(checkpoint, key, operator, optimiser, schedule)

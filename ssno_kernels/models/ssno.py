@@ -3,20 +3,19 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, glu
 
 from ..nn import DampedConv
 
 
-class Pointwise(nn.Conv1d):
-    """The same linear map of the channels at every point of any grid."""
-
-    def __init__(self, inputs: int, outputs: int):
-        super().__init__(inputs, outputs, kernel_size=1)
+class Pointwise(nn.Linear):
+    """The same linear map of the channels at every point of any grid, channels first."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.flatten(2)).unflatten(2, x.shape[2:])
+        weight = self.weight.expand(len(x), -1, -1)
+        return torch.baddbmm(self.bias[:, None], weight, x.flatten(2)).unflatten(2, x.shape[2:])
 
 
 class Block(nn.Module):
@@ -62,6 +61,8 @@ class SSNO(nn.Module):
         hidden, width: channels between the blocks and inside their gated mixing.
         states: conjugate pairs of states of each channel, direction and axis.
         direction, boundary, hold, learn_damping, learn_frequency: as in `nn.DampedConv`.
+        steps: the range of the initial steps in space; those of the memory are from 0.1 to 1, as
+            it is a few frames long.
         factorised: convolve the axes side by side instead of one after the other.
     """
 
@@ -81,15 +82,18 @@ class SSNO(nn.Module):
         direction: str = "both",
         boundary: str = "periodic",
         hold: str = "constant",
+        steps: tuple[float, float] = (1e-2, 1.0),
         learn_damping: bool = True,
         learn_frequency: bool = True,
     ):
         super().__init__()
         learnt = {"learn_damping": learn_damping, "learn_frequency": learn_frequency}
-        space = {"direction": direction, "boundary": boundary, "hold": hold} | learnt
+        space = {"direction": direction, "boundary": boundary, "hold": hold, "steps": steps}
 
         def block() -> Block:
-            axes = [DampedConv(hidden, states, dim=2 + i, **space) for i in range(self.axes)]
+            axes = [
+                DampedConv(hidden, states, dim=2 + i, **space, **learnt) for i in range(self.axes)
+            ]
             return Block(axes, hidden, width, factorised)
 
         self.lift, self.project = Pointwise(inputs, hidden), Pointwise(hidden, outputs)
@@ -97,7 +101,8 @@ class SSNO(nn.Module):
         self.late = nn.ModuleList(block() for _ in range(blocks - blocks // 2))
         self.memory = None
         if memory:
-            frames = DampedConv(hidden, states, direction="forward", dim=2, **learnt)
+            kept = {"direction": "forward", "steps": (0.1, 1.0)} | learnt
+            frames = DampedConv(hidden, states, dim=2, **kept)
             self.memory = Block([frames], hidden, width)
 
     def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
