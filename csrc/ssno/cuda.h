@@ -1,21 +1,20 @@
 // SPDX-License-Identifier: MIT
-// What kernels for NVIDIA devices use, under names of our own. A kernel file includes this and knows
-// nothing else of CUDA, so that the same file also runs on the host: with SSNO_HOST_CUDA defined,
-// host_cuda.h gives the same names there (tests/host_cuda), checks every access to shared memory
-// and every barrier, and nothing below applies.
+// What kernels for NVIDIA devices use, under names of our own. A kernel file includes this and
+// knows nothing else of CUDA, so that the same file also runs on the host: with SSNO_HOST_CUDA
+// defined, host_cuda.h gives the same names there (tests/host_cuda), checks every access to shared
+// memory and every barrier, and nothing below applies.
 //
 //   SSNO_KERNEL(threads, blocks)   before a kernel's name: threads a block, blocks a multiprocessor
 //   SSNO_DEVICE                    before a device function
 //   thread() lane() warp()         within the block; blocks are one-dimensional, whole warps
 //   block_x() block_y() block_z()  within the grid
-//   shared<T>(offset)              a handle to shared memory, from a byte on; load, store, load16 ...
-//   sync_block() sync_warp()       barriers; every thread must reach them
-//   shuffle...(value, ...)         of 4- or 8-byte values, by all lanes of a warp
-//   load16, store16                16 aligned bytes of global memory as a Pack
-//   copy_async16, copy_commit, copy_wait<N>   16 bytes to shared memory, waited for in groups
-//   exp2_fast                      2^x, x < 2^-126 gives 0, two ulp
-//   bf16, f16, widen, narrow       half precisions as bits in memory
-//   launch                         from host code; throws std::runtime_error
+//   shared<T>(offset)              a handle to shared memory, from a byte on; load, store, load16
+//   ... sync_block() sync_warp()       barriers; every thread must reach them shuffle...(value,
+//   ...)         of 4- or 8-byte values, by all lanes of a warp load16, store16                16
+//   aligned bytes of global memory as a Pack copy_async16, copy_commit, copy_wait<N>   16 bytes to
+//   shared memory, waited for in groups exp2_fast                      2^x, x < 2^-126 gives 0, two
+//   ulp bf16, f16, widen, narrow       half precisions as bits in memory launch from host code;
+//   throws std::runtime_error
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
 // The machine behind host_cuda.h: it runs the threads of a block in turn and knows who waits where.
-#include "ssno/cuda.h"
-
 #include <memory>
 #include <mutex>
 #include <stdexcept>
@@ -10,6 +8,7 @@
 
 #include "fiber.h"
 #include "shadow.h"
+#include "ssno/cuda.h"
 
 #if defined(__x86_64__)
 asm(R"(
@@ -157,8 +156,8 @@ void run(Grid grid, int block, int64_t shared_bytes, const std::function<void()>
     if (shared_bytes > shared_limit())
         throw std::runtime_error("host_cuda: a block with " + std::to_string(shared_bytes) +
                                  " bytes of shared memory");
-    if (grid.x < 1 || grid.x >= int64_t(1) << 31 || grid.y < 1 || grid.y >= 1 << 16 ||
-        grid.z < 1 || grid.z >= 1 << 16)
+    if (grid.x < 1 || grid.x >= int64_t(1) << 31 || grid.y < 1 || grid.y >= 1 << 16 || grid.z < 1 ||
+        grid.z >= 1 << 16)
         throw std::runtime_error("host_cuda: a grid of " + std::to_string(grid.x) + " x " +
                                  std::to_string(grid.y) + " x " + std::to_string(grid.z));
     kernel = &body;

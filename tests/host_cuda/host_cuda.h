@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// The names of ssno/cuda.h on the host. A block runs at a time; each of its threads is a fiber, which
-// runs until it waits at a barrier or a shuffle. Found, and thrown by launch as std::runtime_error:
-// two threads at one element of shared memory between barriers, one of them writing; shared memory
-// read before it was written or beyond what was asked for; a barrier that not all threads reach.
+// The names of ssno/cuda.h on the host. A block runs at a time; each of its threads is a fiber,
+// which runs until it waits at a barrier or a shuffle. Found, and thrown by launch as
+// std::runtime_error: two threads at one element of shared memory between barriers, one of them
+// writing; shared memory read before it was written or beyond what was asked for; a barrier that
+// not all threads reach.
 #pragma once
 
 #include <cmath>

@@ -14,7 +14,8 @@ using namespace ssno::cuda;
 
 // Sums 64 numbers; without the barrier, the neighbour may not have written yet.
 template <bool Barrier>
-SSNO_KERNEL(64, 1) sum_kernel(const float* x, float* y) {
+SSNO_KERNEL(64, 1)
+sum_kernel(const float* x, float* y) {
     const Shared<float> s = shared<float>(0);
     s.store(thread(), x[block_x() * 64 + thread()]);
     for (int half = 32; half > 0; half /= 2) {
@@ -26,7 +27,8 @@ SSNO_KERNEL(64, 1) sum_kernel(const float* x, float* y) {
 
 // Each warp hands values on within itself.
 template <bool Barrier>
-SSNO_KERNEL(64, 1) rotate_kernel(const float* x, float* y) {
+SSNO_KERNEL(64, 1)
+rotate_kernel(const float* x, float* y) {
     const Shared<float> s = shared<float>(0);
     s.store(thread(), x[thread()]);
     if (Barrier) sync_warp();
@@ -40,6 +42,17 @@ SSNO_KERNEL(64, 1) overwrite_kernel(const float* x, float* y) {
     sync_block();
     y[thread()] = s.load(0);
     if (thread() == 40) s.store(0, x[1]);
+}
+
+SSNO_KERNEL(64, 1) two_writers_kernel(const float* x, float*) {
+    shared<float>(0).store(thread() / 2, x[thread()]);
+}
+// A barrier of each warp does not order one warp after another.
+SSNO_KERNEL(64, 1) warp_after_warp_kernel(const float* x, float* y) {
+    const Shared<float> s = shared<float>(0);
+    if (thread() == 0) s.store(0, x[0]);
+    sync_warp();
+    y[thread()] = s.load(0);
 }
 
 SSNO_KERNEL(64, 1) shuffle_kernel(const float* x, float* y) {
@@ -88,7 +101,8 @@ SSNO_KERNEL(64, 1) misaligned_kernel(const float* x, float*) {
 SSNO_KERNEL(64, 1) global_kernel(const float* x, float* y) { y[thread() + 1] = x[thread()]; }
 
 template <bool Wait>
-SSNO_KERNEL(64, 1) copy_kernel(const float* x, float* y) {
+SSNO_KERNEL(64, 1)
+copy_kernel(const float* x, float* y) {
     const Shared<float> s = shared<float>(0);
     if (thread() < 16) copy_async16(s, 4 * thread(), x + 4 * thread());
     copy_commit();
@@ -105,6 +119,8 @@ const std::map<std::string, Kernel> KERNELS = {
     {"rotate", rotate_kernel<true>},
     {"rotate_without_barrier", rotate_kernel<false>},
     {"overwrite", overwrite_kernel},
+    {"two_writers", two_writers_kernel},
+    {"warp_after_warp", warp_after_warp_kernel},
     {"shuffle", shuffle_kernel},
     {"branch", branch_kernel},
     {"two_barriers", two_barriers_kernel},
@@ -120,7 +136,8 @@ const std::map<std::string, Kernel> KERNELS = {
 
 }  // namespace
 
-// Runs the kernel named first on 0, 1, 2, ... with the blocks, threads and shared bytes that follow.
+// Runs the kernel named first on 0, 1, 2, ... with the blocks, threads and shared bytes that
+// follow.
 int main(int, char** arguments) {
     const int blocks = std::stoi(arguments[2]), threads = std::stoi(arguments[3]);
     std::vector<float> x(64 * blocks), y(64);

@@ -43,7 +43,8 @@ class Shadow {
             if (u.write.time < begin_)
                 return refuse("byte " + std::to_string(i * UNIT) +
                               " of shared memory is read before it is written, at " + at(where));
-            if (conflict(u.write, thread)) return race(i, u.write, "written", thread, "read", where);
+            if (conflict(u.write, thread))
+                return race(i, u.write, "written", thread, "read", where);
             if (conflict(u.read, thread))
                 (u.read.thread / WARP == thread / WARP ? u.near : u.far) = u.read;
             u.read = touch(thread, where);
