@@ -10,7 +10,9 @@
 #include <string>
 
 #define SSNO_KERNEL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
+#define SSNO_CONSTANT const __grid_constant__
 #define SSNO_DEVICE __device__ __forceinline__
+#define SSNO_BOTH __host__ __device__ inline
 
 namespace ssno::cuda {
 

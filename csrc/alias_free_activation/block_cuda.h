@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: MIT
+// What the forward and the backward of a block share: where it is, its weights, its tiles.
+#pragma once
+
+#include "alias_free_activation/nonlinearity_cuda.h"
+#include "alias_free_activation/passes_cuda.h"
+
+namespace ssno::alias_free_activation {
+
+using cuda::sync_block;
+
+template <class S>
+struct Computed {
+    using type = float;
+};
+template <>
+struct Computed<double> {
+    using type = double;
+};
+
+// Params without what only the host needs.
+struct Task {
+    Act act = Act::leaky_relu;
+    bool backward = false;
+    int64_t channels = 0, up = 1, down = 1;
+    int64_t c[AXES] = {}, fine[AXES] = {};  // c of x's link; fine samples that out reaches
+    LinkSize u = {}, v = {};
+    Vector up_filter, down_filter, bias;
+    double negative_slope = 0, gain = 1;
+    void* result = nullptr;        // out or v_x, or null
+    void* scratch = nullptr;       // sums of v_x over tiles, or null
+    int64_t tiles = 0, parts = 0;  // of a channel of a batch entry, and of a channel
+
+    Task(const Params& p, bool is_backward, LinkSize u_link, LinkSize v_link)
+        : act(p.act),
+          backward(is_backward),
+          channels(p.channels),
+          up(p.up),
+          down(p.down),
+          u(u_link),
+          v(v_link),
+          up_filter(p.up_filter),
+          down_filter(p.down_filter),
+          bias(p.bias),
+          negative_slope(p.negative_slope),
+          gain(p.gain),
+          result(is_backward ? p.v_x.p : p.out.p) {
+        for (int a = 0; a < AXES; ++a) {
+            c[a] = p.up_filter.size - 1 - p.low[a];
+            fine[a] = p.filtered[a] ? (p.m[a] - 1) * p.down + p.down_filter.size : 1;
+        }
+    }
+};
+
+SSNO_DEVICE int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0); }
+
+// Where a block is, written by four threads and read by all. By axis: where the buffers of x, of
+// v_out and of the result begin, how many fine samples the two links begin apart (the block's begin
+// with those of x's link), and which of the block's fine samples exist.
+class Geometry {
+  public:
+    enum What { X, V, RESULT, SHIFT, BEGIN, END };
+
+    SSNO_DEVICE Geometry() : numbers_(cuda::shared<int64_t>(0)) {}
+    SSNO_DEVICE void find(const Plan& plan, const Task& task) const {
+        const int a = thread();
+        if (a > AXES) return;
+        int64_t rest = cuda::block_x();
+        int64_t tile = 0, tiles = 1, number = 0;
+        for (int i = AXES - 1; i >= 0; --i) {
+            tile = rest % plan.tiles[i];
+            rest /= plan.tiles[i];
+            number += tile * tiles;
+            tiles *= plan.tiles[i];
+            if (i == a) find_axis(plan, task, a, tile);
+        }
+        if (a < AXES) return;
+        put(AXES, X, rest / plan.groups);
+        put(AXES, V, rest % plan.groups * plan.channels);
+        put(AXES, RESULT, number);
+    }
+    SSNO_DEVICE int64_t get(int axis, What what) const {
+        return numbers_.load(axis * GEOMETRY + what);
+    }
+    SSNO_DEVICE int shift(int axis) const { return static_cast<int>(get(axis, SHIFT)); }
+    SSNO_DEVICE int begin(int axis) const { return static_cast<int>(get(axis, BEGIN)); }
+    SSNO_DEVICE int end(int axis) const { return static_cast<int>(get(axis, END)); }
+    SSNO_DEVICE int64_t batch() const { return get(AXES, X); }
+    SSNO_DEVICE int64_t channel() const { return get(AXES, V); }
+    SSNO_DEVICE int64_t tile() const { return get(AXES, RESULT); }  // of the batch
+    SSNO_DEVICE void origin(What what, int64_t (&to)[5]) const {
+        for (int a = 0; a < AXES; ++a) to[a] = get(a, what);
+        to[3] = batch();
+        to[4] = channel();
+    }
+
+  private:
+    SSNO_DEVICE void put(int axis, What what, int64_t value) const {
+        numbers_.store(axis * GEOMETRY + what, value);
+    }
+    SSNO_DEVICE void find_axis(const Plan& plan, const Task& task, int a, int64_t tile) const {
+        const int64_t begin = tile * plan.tile[a];
+        int64_t x = begin, v = begin, shift = 0, fine = begin;
+        if (plan.filtered[a]) {
+            const int64_t first = task.backward ? begin * task.up - task.c[a] : begin * task.down;
+            const int64_t coarse = floor_div(first + task.c[a], task.up);
+            const int64_t of_v = floor_div(first, task.down);
+            x = coarse - (task.u.window() - 1);
+            v = of_v - (task.v.window() - 1);
+            shift = task.backward ? first - of_v * task.down : first + task.c[a] - coarse * task.up;
+            fine = coarse * task.up - task.c[a];
+        }
+        put(a, X, x);
+        put(a, V, v);
+        put(a, RESULT, begin);
+        put(a, SHIFT, shift);
+        put(a, BEGIN, within_int(-fine));
+        put(a, END, within_int(task.fine[a] - fine));
+    }
+    SSNO_DEVICE static int64_t within_int(int64_t i) { return i<0 ? 0 : i>(1 << 30) ? 1 << 30 : i; }
+    Shared<int64_t> numbers_;
+};
+
+// The weights h of both links, up's behind the block's geometry and down's behind these.
+template <class T>
+SSNO_DEVICE Shared<T> weights() {
+    return cuda::shared<T>(8 * GEOMETRY * (AXES + 1));
+}
+template <class T>
+SSNO_DEVICE void load_weights(const Task& task) {
+    const T* up = static_cast<const T*>(task.up_filter.p);
+    const T* down = static_cast<const T*>(task.down_filter.p);
+    const int K = task.u.taps, M = task.v.taps;
+    for (int k = thread(); k < K; k += THREADS)
+        weights<T>().store(k, up[k * task.up_filter.stride] * static_cast<T>(task.up));
+    for (int k = thread(); k < M; k += THREADS)
+        weights<T>().store(K + k, down[(M - 1 - k) * task.down_filter.stride]);
+}
+
+// A tile of x with its bias (A1), or of v_out; 0 where the tensor has no sample.
+template <class S, class T>
+SSNO_DEVICE void load_tile(const Transfer& t, const Geometry& here, Geometry::What what,
+                           const Task& task, const Vector& bias, Shared<T> to) {
+    int64_t origin[5];
+    here.origin(what, origin);
+    const S* from = static_cast<const S*>(t.field.p);
+    for (int i = thread(); i < t.count; i += THREADS) {
+        const Place p = place_of(t, i, origin, task.channels);
+        T x = 0;
+        if (p.there) {
+            x = cuda::widen(from[p.offset]);
+            if (bias.p) x += static_cast<const T*>(bias.p)[(origin[4] + p.channel) * bias.stride];
+        }
+        to.store(p.at, x);
+    }
+}
+
+template <class S, class T>
+SSNO_DEVICE void store_tile(const Transfer& t, const Geometry& here, const Task& task,
+                            Shared<T> from) {
+    int64_t origin[5];
+    here.origin(Geometry::RESULT, origin);
+    S* to = static_cast<S*>(task.result);
+    for (int i = thread(); i < t.count; i += THREADS) {
+        const Place p = place_of(t, i, origin, task.channels);
+        if (p.there) cuda::narrow(from.load(p.at), to[p.offset]);
+    }
+}
+
+template <class T>
+struct Buffers {
+    Shared<T> Q, R, F, X, V, O;
+
+    SSNO_DEVICE explicit Buffers(const Plan& plan)
+        : Q(cuda::shared<T>(plan.Q)),
+          R(cuda::shared<T>(plan.R)),
+          F(cuda::shared<T>(plan.F)),
+          X(cuda::shared<T>(plan.X)),
+          V(cuda::shared<T>(plan.V)),
+          O(cuda::shared<T>(plan.O)) {}
+};
+
+// (A5), or the transpose of (A3), from F to Q; if Shifted, fine samples begin before the link's.
+template <bool Shifted, class T, class L>
+SSNO_DEVICE void reduced(const Plan& plan, const Geometry& here, const L& link,
+                         const Buffers<T>& b) {
+    for (int i = 0; i < plan.flat; ++i) {
+        const Pass& pass = plan.reduce[i];
+        const bool last = i + 1 == plan.flat;
+        reduce(pass, link, i == 0 ? b.F : b.R, Shifted ? here.shift(pass.axis) : 0,
+               last ? b.Q : b.R);
+        sync_block();
+    }
+}
+
+// The sum over the block of a number of each thread, in thread 0; in an order that never changes.
+template <class T>
+SSNO_DEVICE T block_sum(T x, Shared<T> sums) {
+    for (int by = cuda::WARP / 2; by > 0; by /= 2) x += cuda::shuffle_xor(x, by);
+    sync_block();
+    if (cuda::lane() == 0) sums.store(cuda::warp(), x);
+    sync_block();
+    T total = 0;
+    if (thread() == 0)
+        for (int i = 0; i < THREADS / cuda::WARP; ++i) total += sums.load(i);
+    return total;
+}
+
+}  // namespace ssno::alias_free_activation
