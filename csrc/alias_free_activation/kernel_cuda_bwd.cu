@@ -53,6 +53,7 @@ SSNO_DEVICE void derivative(const Plan& plan, const Geometry& here, const Task& 
         [&](const Piece& at, int f, int count) {
             const bool line = at.across >= begin_across && at.across < end_across;
             if (line && leaky) return;
+#pragma unroll 1
             for (int j = f; j < f + count; ++j) {
                 const int i = at.to + j * last.to.step;
                 const bool there = line && j >= begin && j < end;

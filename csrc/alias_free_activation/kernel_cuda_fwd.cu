@@ -24,6 +24,7 @@ SSNO_DEVICE void activated(const Plan& plan, const Task& task, const Buffers<T>&
         [&](int i, int, T s) { b.F.store(i, s * (s > T(0) ? above : below)); },
         [&](const Piece& at, int f, int count) {
             if (leaky) return;
+#pragma unroll 1
             for (int j = f; j < f + count; ++j) {
                 const int i = at.to + j * last.to.step;
                 b.F.store(i, gain * activate(task.act, b.F.load(i), negative));
