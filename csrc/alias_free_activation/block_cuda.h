@@ -23,6 +23,7 @@ struct Task {
     Act act = Act::leaky_relu;
     bool backward = false;
     int64_t channels = 0, up = 1, down = 1;
+    int64_t n[AXES] = {};                   // samples of x
     int64_t c[AXES] = {}, fine[AXES] = {};  // c of x's link; fine samples that out reaches
     LinkSize u = {}, v = {};
     Vector up_filter, down_filter, bias;
@@ -43,9 +44,9 @@ struct Task {
           down_filter(p.down_filter),
           bias(p.bias),
           negative_slope(p.negative_slope),
-          gain(p.gain),
-          result(is_backward ? p.v_x.p : p.out.p) {
+          gain(p.gain) {
         for (int a = 0; a < AXES; ++a) {
+            n[a] = p.n[a];
             c[a] = p.up_filter.size - 1 - p.low[a];
             fine[a] = p.filtered[a] ? (p.m[a] - 1) * p.down + p.down_filter.size : 1;
         }
@@ -53,6 +54,25 @@ struct Task {
 };
 
 SSNO_DEVICE int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0); }
+
+// Of a buffer's elements along a dimension, those that the tensor has.
+struct Span {
+    int begin, end;
+    SSNO_DEVICE Span(int64_t origin, int64_t size)
+        : begin(within(-origin)), end(within(size - origin)) {}
+    SSNO_DEVICE bool has(int i) const { return i >= begin && i < end; }
+    SSNO_DEVICE static int within(int64_t i) {
+        return static_cast<int>(i<0 ? 0 : i>(1 << 30) ? 1 << 30 : i);
+    }
+};
+
+// A launch has as many rows of blocks as it takes, the last one not full.
+constexpr int64_t BLOCKS_OF_ROW = 1 << 30;
+SSNO_DEVICE int64_t block_number() { return cuda::block_y() * BLOCKS_OF_ROW + cuda::block_x(); }
+inline cuda::Grid grid_of(const Plan& plan) {
+    const int64_t rows = (plan.blocks + BLOCKS_OF_ROW - 1) / BLOCKS_OF_ROW;
+    return {rows > 1 ? BLOCKS_OF_ROW : plan.blocks, rows};
+}
 
 // Where a block is, written by four threads and read by all. By axis: where the buffers of x, of
 // v_out and of the result begin, how many fine samples the two links begin apart (the block's begin
@@ -65,7 +85,7 @@ class Geometry {
     SSNO_DEVICE void find(const Plan& plan, const Task& task) const {
         const int a = thread();
         if (a > AXES) return;
-        int64_t rest = cuda::block_x();
+        int64_t rest = block_number();
         int64_t tile = 0, tiles = 1, number = 0;
         for (int i = AXES - 1; i >= 0; --i) {
             tile = rest % plan.tiles[i];
@@ -88,10 +108,9 @@ class Geometry {
     SSNO_DEVICE int64_t batch() const { return get(AXES, X); }
     SSNO_DEVICE int64_t channel() const { return get(AXES, V); }
     SSNO_DEVICE int64_t tile() const { return get(AXES, RESULT); }  // of the batch
-    SSNO_DEVICE void origin(What what, int64_t (&to)[5]) const {
-        for (int a = 0; a < AXES; ++a) to[a] = get(a, what);
-        to[3] = batch();
-        to[4] = channel();
+    // Where a buffer begins along an axis, or with which channel.
+    SSNO_DEVICE int64_t origin(int dim, What what) const {
+        return dim == Transfer::CHANNELS ? channel() : get(dim, what);
     }
 
   private:
@@ -121,50 +140,75 @@ class Geometry {
     Shared<int64_t> numbers_;
 };
 
-// The weights h of both links, up's behind the block's geometry and down's behind these.
+// The weights h of both links, up's behind the block's geometry and down's behind these; then the
+// bias of each channel.
 template <class T>
 SSNO_DEVICE Shared<T> weights() {
     return cuda::shared<T>(8 * GEOMETRY * (AXES + 1));
 }
 template <class T>
-SSNO_DEVICE void load_weights(const Task& task) {
+SSNO_DEVICE void load_weights(const Plan& plan, const Task& task, const Geometry& here) {
     const T* up = static_cast<const T*>(task.up_filter.p);
     const T* down = static_cast<const T*>(task.down_filter.p);
+    const T* bias = static_cast<const T*>(task.bias.p);
     const int K = task.u.taps, M = task.v.taps;
     for (int k = thread(); k < K; k += THREADS)
         weights<T>().store(k, up[k * task.up_filter.stride] * static_cast<T>(task.up));
     for (int k = thread(); k < M; k += THREADS)
         weights<T>().store(K + k, down[(M - 1 - k) * task.down_filter.stride]);
+    for (int c = thread(); c < plan.channels; c += THREADS) {
+        const int64_t channel = here.channel() + c;
+        const bool there = bias && channel < task.channels;
+        weights<T>().store(K + M + c, there ? bias[channel * task.bias.stride] : T(0));
+    }
+}
+
+// f(place in the buffer, place in the tensor, channel, whether the tensor has it) for the elements
+// that this thread moves.
+template <class F>
+SSNO_DEVICE void visit(const Transfer& t, const Geometry& here, Geometry::What what, const F& f) {
+    const int row = divide(thread(), t.by_lanes), lane = thread() - row * t.lanes;
+    if (row >= t.rows) return;
+    int64_t base = here.batch() * t.batch;
+    const auto span = [&](int i) {
+        const int64_t origin = here.origin(t.dim[i], what);
+        base += origin * t.stride[i];
+        return Span(origin, t.size[i]);
+    };
+    const Span s0 = span(0), s1 = span(1), s2 = span(2), s3 = span(3);
+    const bool channels_first = t.dim[0] == Transfer::CHANNELS;
+    for (int i3 = 0; i3 < t.n[3]; ++i3)
+        for (int i2 = 0; i2 < t.n[2]; ++i2) {
+            const bool outer = s3.has(i3) && s2.has(i2);
+            const int outer_at = i3 * t.at[3] + i2 * t.at[2];
+            const int64_t outer_offset = base + i3 * t.stride[3] + i2 * t.stride[2];
+            for (int i1 = row; i1 < t.n[1]; i1 += t.rows)
+                for (int i0 = lane; i0 < t.n[0]; i0 += t.lanes)
+                    f(outer_at + i1 * t.at[1] + i0 * t.at[0],
+                      outer_offset + i1 * t.stride[1] + i0 * t.stride[0], channels_first ? i0 : i3,
+                      outer && s1.has(i1) && s0.has(i0));
+        }
 }
 
 // A tile of x with its bias (A1), or of v_out; 0 where the tensor has no sample.
 template <class S, class T>
 SSNO_DEVICE void load_tile(const Transfer& t, const Geometry& here, Geometry::What what,
-                           const Task& task, const Vector& bias, Shared<T> to) {
-    int64_t origin[5];
-    here.origin(what, origin);
-    const S* from = static_cast<const S*>(t.field.p);
-    for (int i = thread(); i < t.count; i += THREADS) {
-        const Place p = place_of(t, i, origin, task.channels);
+                           Shared<T> bias, Shared<T> to) {
+    const S* from = static_cast<const S*>(t.p);
+    visit(t, here, what, [&](int at, int64_t offset, int channel, bool there) {
         T x = 0;
-        if (p.there) {
-            x = cuda::widen(from[p.offset]);
-            if (bias.p) x += static_cast<const T*>(bias.p)[(origin[4] + p.channel) * bias.stride];
-        }
-        to.store(p.at, x);
-    }
+        if (there) x = cuda::widen(from[offset]);
+        if (there && what == Geometry::X) x += bias.load(channel);
+        to.store(at, x);
+    });
 }
 
 template <class S, class T>
-SSNO_DEVICE void store_tile(const Transfer& t, const Geometry& here, const Task& task,
-                            Shared<T> from) {
-    int64_t origin[5];
-    here.origin(Geometry::RESULT, origin);
-    S* to = static_cast<S*>(task.result);
-    for (int i = thread(); i < t.count; i += THREADS) {
-        const Place p = place_of(t, i, origin, task.channels);
-        if (p.there) cuda::narrow(from.load(p.at), to[p.offset]);
-    }
+SSNO_DEVICE void store_tile(const Transfer& t, const Geometry& here, Shared<T> from) {
+    S* to = static_cast<S*>(t.p);
+    visit(t, here, Geometry::RESULT, [&](int at, int64_t offset, int, bool there) {
+        if (there) cuda::narrow(from.load(at), to[offset]);
+    });
 }
 
 template <class T>

@@ -7,21 +7,27 @@ namespace ssno::alias_free_activation {
 
 namespace {
 
+// What the tile has of v_x along an axis.
+SSNO_DEVICE Span result_span(const Plan& plan, const Geometry& here, const Task& task, int axis) {
+    Span there(here.get(axis, Geometry::RESULT), task.n[axis]);
+    const int tile = static_cast<int>(plan.tile[axis]);
+    there.end = there.end < tile ? there.end : tile;
+    return there;
+}
+
 // Sums of v_x over a block's tile, one for each of its channels (A7).
 template <class T>
 SSNO_DEVICE void sum_channels(const Plan& plan, const Geometry& here, const Task& task,
                               Shared<T> tile, Shared<T> sums) {
-    const Transfer& t = plan.result;
-    const int samples = t.count / plan.channels;
-    int64_t origin[5];
-    here.origin(Geometry::RESULT, origin);
+    const Slices& s = plan.slices_o;
+    const Span D = result_span(plan, here, task, 0), H = result_span(plan, here, task, 1),
+               W = result_span(plan, here, task, 2);
     for (int c = 0; c < plan.channels; ++c) {
         T sum = 0;
-        for (int i = thread(); i < samples; i += THREADS) {
-            const int element = t.channels_first ? i * plan.channels + c : c * samples + i;
-            const Place p = place_of(t, element, origin, task.channels);
-            if (p.there) sum += tile.load(p.at);
-        }
+        for (int d = D.begin; d < D.end; ++d)
+            for (int h = H.begin + cuda::warp(); h < H.end; h += THREADS / cuda::WARP)
+                for (int w = W.begin + cuda::lane(); w < W.end; w += cuda::WARP)
+                    sum += tile.load(c * s.channel + d * s.stride + h * s.row + w);
         sum = block_sum(sum, sums);
         const int64_t channel = here.channel() + c;
         if (thread() == 0 && channel < task.channels)
@@ -85,16 +91,19 @@ template <class S, class U, class V>
 SSNO_KERNEL(THREADS, sizeof(S) == 8 ? 2 : 4)
 backward_kernel(SSNO_CONSTANT Plan plan, SSNO_CONSTANT Task task) {
     using T = typename Computed<S>::type;
+    if (block_number() >= plan.blocks) return;
     const Geometry here;
     here.find(plan, task);
-    load_weights<T>(task);
+    sync_block();
+    load_weights<T>(plan, task, here);
     sync_block();
     const Buffers<T> b(plan);
-    const Shared<T> of_up = weights<T>(), of_down = of_up + task.u.taps;
+    const Shared<T> of_up = weights<T>(), of_down = of_up + task.u.taps,
+                    bias = of_down + task.v.taps;
     const bool deep = plan.axes == AXES;
-    load_tile<S>(plan.x, here, Geometry::X, task, task.bias, b.X);
+    load_tile<S>(plan.x, here, Geometry::X, bias, b.X);
     if (deep) {
-        load_tile<S>(plan.v, here, Geometry::V, task, Vector(), b.V);
+        load_tile<S>(plan.v, here, Geometry::V, bias, b.V);
         clear_depth(plan.slices_o, b.O);
     }
     sync_block();
@@ -107,7 +116,7 @@ backward_kernel(SSNO_CONSTANT Plan plan, SSNO_CONSTANT Task task) {
         if (deep)
             expand_depth(plan.slices_v, of_down, task.v, b.V, f + here.shift(0), b.Q);
         else
-            load_tile<S>(plan.v, here, Geometry::V, task, Vector(), b.Q);
+            load_tile<S>(plan.v, here, Geometry::V, bias, b.Q);
         sync_block();
         times_v<T, V>(plan, here, task, b);
         reduced<false>(plan, here, U(of_up, task.u), b);
@@ -116,7 +125,7 @@ backward_kernel(SSNO_CONSTANT Plan plan, SSNO_CONSTANT Task task) {
             sync_block();
         }
     }
-    if (task.result) store_tile<S>(plan.result, here, task, b.O);
+    if (plan.result.p) store_tile<S>(plan.result, here, b.O);
     if (task.scratch) sum_channels(plan, here, task, b.O, b.R);
 }
 
@@ -144,7 +153,7 @@ struct Backward {
         task.parts = task.tiles * p.batch;
         if (p.v_bias) task.scratch = scratch(p.channels * task.parts);
         if (plan.blocks > 0)
-            cuda::launch(backward_kernel<S, U, V>, {plan.blocks}, THREADS, plan.bytes, stream, plan,
+            cuda::launch(backward_kernel<S, U, V>, grid_of(plan), THREADS, plan.bytes, stream, plan,
                          task);
         if (p.v_bias)
             cuda::launch(sum_kernel<T>, {p.channels}, THREADS, THREADS / cuda::WARP * sizeof(T),

@@ -38,13 +38,15 @@ template <class S, class U, class V>
 SSNO_KERNEL(THREADS, sizeof(S) == 8 ? 2 : 4)
 forward_kernel(SSNO_CONSTANT Plan plan, SSNO_CONSTANT Task task) {
     using T = typename Computed<S>::type;
+    if (block_number() >= plan.blocks) return;
     const Geometry here;
     here.find(plan, task);
-    load_weights<T>(task);
+    sync_block();
+    load_weights<T>(plan, task, here);
     sync_block();
     const Buffers<T> b(plan);
-    const Shared<T> of_down = weights<T>() + task.u.taps;
-    load_tile<S>(plan.x, here, Geometry::X, task, task.bias, b.X);
+    const Shared<T> of_down = weights<T>() + task.u.taps, bias = of_down + task.v.taps;
+    load_tile<S>(plan.x, here, Geometry::X, bias, b.X);
     if (plan.axes == AXES) clear_depth(plan.slices_o, b.O);
     sync_block();
     for (int f = 0; f < plan.depth; ++f) {
@@ -59,7 +61,7 @@ forward_kernel(SSNO_CONSTANT Plan plan, SSNO_CONSTANT Task task) {
             sync_block();
         }
     }
-    store_tile<S>(plan.result, here, task, b.O);
+    store_tile<S>(plan.result, here, b.O);
 }
 
 struct Forward {
@@ -69,7 +71,7 @@ struct Forward {
     template <class S, class U, class V>
     void run(const Planner& planner, const Task& task) const {
         const Plan& plan = planner.plan;
-        cuda::launch(forward_kernel<S, U, V>, {plan.blocks}, THREADS, plan.bytes, stream, plan,
+        cuda::launch(forward_kernel<S, U, V>, grid_of(plan), THREADS, plan.bytes, stream, plan,
                      task);
     }
 };

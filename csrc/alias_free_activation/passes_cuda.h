@@ -187,30 +187,4 @@ SSNO_DEVICE void clear_depth(const Slices& s, Shared<T> to) {
         for (int n = 0; n < s.count; ++n) to.store(slice_item(s, item).of_all + n * s.stride, T(0));
 }
 
-// The place of an element of a buffer: in the buffer, in the tensor, its channel, and whether the
-// tensor has it. `origin` is where the buffer begins: D, H, W, then the batch entry and the
-// channel.
-struct Place {
-    int at, channel;
-    int64_t offset;
-    bool there;
-};
-SSNO_DEVICE Place place_of(const Transfer& t, int element, const int64_t (&origin)[5],
-                           int64_t channels) {
-    const int q0 = divide(element, t.by[0]), i0 = element - q0 * static_cast<int>(t.by[0].by);
-    const int q1 = divide(q0, t.by[1]), i1 = q0 - q1 * static_cast<int>(t.by[1].by);
-    const int i3 = divide(q1, t.by[2]), i2 = q1 - i3 * static_cast<int>(t.by[2].by);
-    const int w = t.channels_first ? i1 : i0, h = t.channels_first ? i2 : i1;
-    const int d = t.channels_first ? i3 : i2, c = t.channels_first ? i0 : i3;
-    const int64_t D = origin[0] + d, H = origin[1] + h, W = origin[2] + w, C = origin[4] + c;
-    Place p;
-    p.channel = c;
-    p.at = d * t.at[0] + h * t.at[1] + w * t.at[2] + c * t.channel;
-    p.offset = origin[3] * t.field.b + C * t.field.c + D * t.field.g[0] + H * t.field.g[1] +
-               W * t.field.g[2];
-    p.there = D >= 0 && D < t.size[0] && H >= 0 && H < t.size[1] && W >= 0 && W < t.size[2] &&
-              C < channels;
-    return p;
-}
-
 }  // namespace ssno::alias_free_activation

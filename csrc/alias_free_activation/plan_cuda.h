@@ -86,28 +86,34 @@ struct Slices {
           by_h(all.n[1]) {}
 };
 
-// Between a buffer and a tensor, by element: with channels the fastest, or W.
+// Between a buffer and a tensor, its dimensions from the fastest in memory on: W, H, D, channels,
+// or channels, W, H, D. The first two are shared out among the threads as lanes and rows.
 struct Transfer {
-    int count;
-    bool channels_first;
-    Divider by[AXES];  // the fastest first
-    int at[AXES], channel;
-    int64_t size[AXES];
-    Field field;
+    static constexpr int DIMS = AXES + 1, CHANNELS = AXES;
+    int lanes, rows;
+    Divider by_lanes;
+    int dim[DIMS], n[DIMS], at[DIMS];  // `dim`: an axis or CHANNELS; `at`: strides in the buffer
+    int64_t stride[DIMS], size[DIMS], batch;
+    void* p;
 
     Transfer() = default;
-    // As many samples of the buffer as n says.
-    Transfer(const Box& b, const Box& n, int channels, const Field& f, const int64_t* sizes)
-        : count(n.n[0] * n.n[1] * n.n[2] * channels),
-          channels_first(f.c < f.g[2]),
-          channel(b.channel()),
-          field(f) {
-        const int extents[] = {channels, n.n[2], n.n[1], n.n[0]};
-        for (int i = 0; i < AXES; ++i) {
-            by[i] = Divider(extents[channels_first ? i : i + 1]);
-            at[i] = b.stride(i);
-            size[i] = sizes[i];
+    // As many samples of the buffer as `tile` says.
+    Transfer(const Box& b, const Box& tile, int channels, const Field& f, const int64_t* sizes,
+             int64_t all_channels, int threads)
+        : batch(f.b), p(f.p) {
+        const bool first = f.c < f.g[2];
+        for (int i = 0; i < DIMS; ++i) {
+            dim[i] = CHANNELS;
+            if (first ? i > 0 : i < CHANNELS) dim[i] = AXES - 1 - (i - first);
+            const bool axis = dim[i] < AXES;
+            n[i] = axis ? tile.n[dim[i]] : channels;
+            at[i] = axis ? b.stride(dim[i]) : b.channel();
+            stride[i] = axis ? f.g[dim[i]] : f.c;
+            size[i] = axis ? sizes[dim[i]] : all_channels;
         }
+        lanes = std::min(n[0], threads);
+        rows = threads / lanes;
+        by_lanes = Divider(lanes);
     }
 };
 
@@ -246,16 +252,20 @@ class Planner {
             tile.n[a] = static_cast<int>(plan.tile[a]);
         }
         const int channels = plan.channels;
-        plan.x = Transfer(x, x, channels, p.x, p.n);
-        plan.v = Transfer(of_v, of_v, channels, p.v_out, p.m);
+        plan.x = transfer(x, x, p.x, p.n);
+        plan.v = transfer(of_v, of_v, p.v_out, p.m);
         plan.result =
-            Transfer(result, tile, channels, backward ? p.v_x : p.out, backward ? p.n : p.m);
+            backward ? transfer(result, tile, p.v_x, p.n) : transfer(result, tile, p.out, p.m);
         plan.slices_x = Slices(x, channels);
         plan.slices_v = Slices(of_v, channels);
         plan.slices_o = Slices(result, channels);
         plan.depth = e[0].fine;
         place(lay_out_passes(e, x.with(0, 1), of_v.with(0, 1)), x, of_v, result);
         return plan.bytes;
+    }
+
+    Transfer transfer(const Box& b, const Box& tile, const Field& f, const int64_t* sizes) const {
+        return Transfer(b, tile, plan.channels, f, sizes, p.channels, THREADS);
     }
 
     struct Sizes {  // in elements
@@ -289,7 +299,7 @@ class Planner {
     // in the backward it holds the derivative while v_out is expanded.
     void place(Sizes s, const Box& x, const Box& of_v, const Box& result) {
         const int element = p.dtype == Dtype::f64 ? 8 : 4;
-        int end = 8 * GEOMETRY * (AXES + 1) + (u.taps + v.taps) * element;
+        int end = 8 * GEOMETRY * (AXES + 1) + (u.taps + v.taps + plan.channels) * element;
         const auto take = [&](int size) {
             const int begin = up_to(end, 16);
             end = begin + size * plan.channels * element;

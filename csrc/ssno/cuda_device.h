@@ -80,8 +80,8 @@ SSNO_DEVICE void store16(T* p, const Pack<T>& x) {
 
 extern __shared__ __align__(16) unsigned char shared_memory[];
 
-// A place in shared memory, by its number: of a pointer that is chosen at run time the compiler would
-// not know that it points there.
+// A place in shared memory, by its number: of a pointer that is chosen at run time the compiler
+// would not know that it points there.
 template <class T>
 class Shared {
   public:
@@ -109,8 +109,7 @@ SSNO_DEVICE Shared<T> shared(int offset) {
 template <class T>
 SSNO_DEVICE void copy_async16(Shared<T> to, int i, const T* from) {
     const auto address = static_cast<unsigned>(__cvta_generic_to_shared(to.at(i)));
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from)
-                 : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
 }
 SSNO_DEVICE void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 // Until at most N of the groups committed by this thread are under way.
