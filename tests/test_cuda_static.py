@@ -47,7 +47,7 @@ LOOPS = (
         90,
         "8 coarse or 16 fine samples",
         ("expand", "expand and activate", "reduce"),
-        (190, 260, 200),
+        (185, 270, 195),
     ),
     Loops(
         "alias_free_activation backward, up = down = 2",
@@ -56,7 +56,7 @@ LOOPS = (
         90,
         "8 coarse or 16 fine samples",
         ("expand x", "expand x, differentiate", "expand v_out", "expand v_out, multiply", "reduce"),
-        (190, 320, 300, 350, 200),
+        (185, 345, 295, 345, 195),
     ),
 )
 

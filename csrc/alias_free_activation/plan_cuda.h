@@ -135,7 +135,7 @@ struct Plan {
     int Q, R, F, X, V, O, bytes;  // offsets in bytes
 };
 
-constexpr int THREADS = 256, SHARED_LIMIT = 96 << 10, SHARED_GOAL = 56 << 10;
+constexpr int THREADS = 256, SHARED_LIMIT = 96 << 10, SHARED_GOAL = 64 << 10;
 constexpr int GEOMETRY = 6;  // 64-bit numbers that a block keeps for each axis, and for itself
 
 inline int up_to(int64_t a, int64_t b) { return static_cast<int>((a + b - 1) / b * b); }
@@ -223,17 +223,18 @@ class Planner {
         plan.tile[a] = (size(a) + plan.tiles[a] - 1) / plan.tiles[a];
     }
 
-    // Halve the largest tile, or else the channels; tiles not below `least` samples.
+    // Halve the largest tile where it is above 16 samples, else the channels, else the tile again;
+    // tiles not below `least` samples.
     bool shrink(int64_t least) {
         int largest = 0;
         for (int a = 1; a < AXES; ++a)
             if (plan.tile[a] > plan.tile[largest]) largest = a;
-        if (plan.tile[largest] > least) {
-            set_tile(largest, (plan.tile[largest] + 1) / 2);
+        if (plan.tile[largest] <= 16 && plan.channels > 1) {
+            plan.channels /= 2;
             return true;
         }
-        if (plan.channels == 1) return false;
-        plan.channels /= 2;
+        if (plan.tile[largest] <= least) return false;
+        set_tile(largest, (plan.tile[largest] + 1) / 2);
         return true;
     }
 
