@@ -28,7 +28,6 @@ struct Task {
     LinkSize u = {}, v = {};
     Vector up_filter, down_filter, bias;
     double negative_slope = 0, gain = 1;
-    void* result = nullptr;        // out or v_x, or null
     void* scratch = nullptr;       // sums of v_x over tiles, or null
     int64_t tiles = 0, parts = 0;  // of a channel of a batch entry, and of a channel
 
@@ -62,7 +61,9 @@ struct Span {
         : begin(within(-origin)), end(within(size - origin)) {}
     SSNO_DEVICE bool has(int i) const { return i >= begin && i < end; }
     SSNO_DEVICE static int within(int64_t i) {
-        return static_cast<int>(i<0 ? 0 : i>(1 << 30) ? 1 << 30 : i);
+        constexpr int64_t MOST = 1 << 30;  // beyond any buffer
+        if (i < 0) return 0;
+        return static_cast<int>(i < MOST ? i : MOST);
     }
 };
 
@@ -133,10 +134,10 @@ class Geometry {
         put(a, V, v);
         put(a, RESULT, begin);
         put(a, SHIFT, shift);
-        put(a, BEGIN, within_int(-fine));
-        put(a, END, within_int(task.fine[a] - fine));
+        const Span there(fine, task.fine[a]);
+        put(a, BEGIN, there.begin);
+        put(a, END, there.end);
     }
-    SSNO_DEVICE static int64_t within_int(int64_t i) { return i<0 ? 0 : i>(1 << 30) ? 1 << 30 : i; }
     Shared<int64_t> numbers_;
 };
 

@@ -111,9 +111,8 @@ SSNO_DEVICE Piece piece_of(const Pass& p, int item) {
     return at;
 }
 
-// From coarse to fine samples: put(place in the buffer, fine sample f, s) for each, and
-// end(piece, first f, count) for each piece. The link's begin `shift` before the buffer's if
-// Shifted.
+// From coarse to fine samples: put(place in the buffer, fine sample f, s) for each, and end(piece,
+// first f, count) for each piece. If Shifted, the link's begin `shift` before the buffer's.
 template <bool Shifted, class T, class L, class Put, class End>
 SSNO_DEVICE void expand(const Pass& p, const L& link, Shared<T> from, int shift, const Put& put,
                         const End& end) {
@@ -145,6 +144,7 @@ SSNO_DEVICE void reduce(const Pass& p, const L& link, Shared<T> from, int skip, 
     }
 }
 
+// Where an element of a slice lies, in slice 0 of all and in the single one.
 struct SliceItem {
     int of_all, of_slice;
 };
