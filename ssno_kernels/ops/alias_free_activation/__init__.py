@@ -10,7 +10,7 @@ from torch import Tensor
 from ...registry import choose
 from ..autocast import autocasts
 from . import composite, function, reference
-from .arguments import beyond_triton, check
+from .arguments import beyond_cuda, beyond_triton, check
 
 __all__ = ["alias_free_activation"]
 
@@ -66,8 +66,10 @@ def alias_free_activation(
         activation: 'leaky_relu', 'silu', 'gelu' or 'tanh'.
         negative_slope: of leaky_relu; the others ignore it.
         gain: multiplies the nonlinearity's result.
-        backend: force 'triton', 'cpu', 'composite' or 'reference'; None chooses. Triton serves
-            filters that need up to 24 samples along an axis at once, on three axes 10.
+        backend: force 'cuda', 'triton', 'cpu', 'composite' or 'reference'; None chooses. Triton
+            serves filters that need up to 24 samples along an axis at once, on three axes 10; cuda
+            those that fit into shared memory, in float32 56 taps on two axes and 11 on three or
+            more, the more the higher the rates.
 
     The filters and bias may have x's dtype or that of sums: float64 for float64 activations,
     float32 for the others. Where filters need a gradient, kernels leave it to the composite.
@@ -94,7 +96,8 @@ def alias_free_activation(
         negative_slope,
         gain,
     )
-    name = choose("alias_free_activation", x.device, backend, beyond_triton(arguments))
+    cannot = beyond_cuda(arguments) + beyond_triton(arguments)
+    name = choose("alias_free_activation", x.device, backend, cannot)
     if name == "reference":
         return reference.alias_free_activation(*arguments)
     if name == "composite":
