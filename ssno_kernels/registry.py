@@ -153,7 +153,7 @@ def _warn_slow(operator: str, reasons: str) -> None:
         f"{operator} runs as plain PyTorch operations (backend 'composite'), many times slower "
         f"than a kernel. {reasons}. This is said once.",
         RuntimeWarning,
-        stacklevel=5,  # the line that calls the operator
+        stacklevel=6,  # the line that calls the operator, over `autocasts`
     )
 
 
