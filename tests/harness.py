@@ -8,6 +8,7 @@ import os
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -115,6 +116,16 @@ class RecordKernels(TorchDispatchMode):
         if func.namespace == "ssno_kernels":
             self.calls.append((func, args, outputs))
         return outputs
+
+
+def property_of(examples: int) -> settings:
+    """A hypothesis test of so many examples, the same on every run."""
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
 
 
 def as_tuple(outputs) -> tuple[Tensor, ...]:

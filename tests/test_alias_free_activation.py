@@ -6,7 +6,7 @@ from __future__ import annotations
 import harness
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ssno_kernels import alias_free_activation, alias_free_resampling
@@ -15,12 +15,7 @@ from ssno_kernels.ops.alias_free_activation.spec import SPEC, make_inputs
 BACKENDS = [b for b in harness.compared(SPEC) if b != "triton"]  # its interpreter is slow
 each_backend = pytest.mark.parametrize("backend", BACKENDS)
 TINY = 1e-12
-of_few = settings(
-    max_examples=8,
-    deadline=None,
-    derandomize=True,  # the suite says the same on every run
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+of_few = harness.property_of(8)
 
 
 def resampled(x, backend, size_in=None, size_out=None, **options):
@@ -100,7 +95,7 @@ def test_translation_equivariance(backend, shift, activation):
     last=st.booleans(),
     seed=st.integers(0, 1000),
 )
-@settings(of_few, max_examples=25)
+@harness.property_of(25)
 def test_any_filters_and_padding(backend, grid, up, down, taps, low, high, channels, last, seed):
     high = max(high, sum(taps) - 1 - min(grid) * up - low)  # so that there is an output
     inputs = make_inputs(

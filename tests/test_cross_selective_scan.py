@@ -7,7 +7,7 @@ import harness
 import pytest
 import torch
 import torch._dynamo.testing
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ssno_kernels import cross_selective_scan, registry, selective_scan
@@ -27,12 +27,7 @@ each_backend = pytest.mark.parametrize("backend", BACKENDS)
 each_kernel = pytest.mark.parametrize("backend", KERNELS)
 TINY = 1e-12
 
-few = settings(
-    max_examples=5,
-    deadline=None,
-    derandomize=True,  # the suite says the same on every run
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+few = harness.property_of(5)
 grids = st.lists(st.integers(1, 3), min_size=2, max_size=3).map(tuple)
 sizes = st.fixed_dictionaries(
     {

@@ -7,7 +7,7 @@ import harness
 import pytest
 import torch
 import torch._dynamo.testing
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ssno_kernels import damped_conv, registry
@@ -36,12 +36,7 @@ sizes = st.fixed_dictionaries(
         "seed": st.integers(0, 1000),
     }
 )
-property_of_few = settings(
-    max_examples=8,
-    deadline=None,
-    derandomize=True,  # the suite says the same on every run
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+property_of_few = harness.property_of(8)
 
 
 def inputs_on(backend: str, dtype: torch.dtype = torch.float64, **sizes) -> dict:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import harness
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ssno_kernels.ops.damped_conv.spec import SPEC, channels_last, make_inputs, odd_strides
@@ -113,7 +113,7 @@ def test_256_states():
 SIZES = st.integers(min_value=1, max_value=70)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@harness.property_of(40)
 @given(
     batch=st.integers(0, 18),
     channels=st.integers(1, 3),
