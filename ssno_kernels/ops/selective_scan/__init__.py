@@ -8,8 +8,9 @@ from torch import Tensor
 from ...registry import choose
 from . import composite, function, reference
 from .arguments import check
+from .stepwise import selective_scan_step
 
-__all__ = ["selective_scan"]
+__all__ = ["selective_scan", "selective_scan_step"]
 
 
 def selective_scan(
