@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: MIT
+"""The Mamba-1 part of the package `mamba_ssm`: functions, and the block `Mamba`.
+
+The maths is that of :func:`ssno_kernels.selective_scan`. Beyond the originals: every device,
+float64 inputs are computed in float64, gradients reach the last state, derivatives of any order.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from ..ops.selective_scan import selective_scan, selective_scan_step
+from ..ops.selective_scan.arguments import state_dtype
+from .causal_conv1d import causal_conv1d_fn
+from .scan import scan
+
+__version__ = "1.2.2+ssno"  # of the last release that had no more than Mamba-1
+
+
+def selective_scan_fn(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    return_last_state: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """`selective_scan`: out (B, D, L) as u, and with `return_last_state` the state (B, D, N)."""
+    out, state = scan(
+        u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state=return_last_state
+    )
+    return (out, state) if return_last_state else out
+
+
+def selective_scan_ref(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+    return_last_state: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The same by the loop over time that is our specification; slow."""
+    out, state = scan(
+        u, delta, A, B, C, D, z, delta_bias, delta_softplus,
+        return_last_state=True, backend="reference",
+    )  # fmt: skip
+    return (out, state) if return_last_state else out
+
+
+def mamba_inner_fn(
+    xz: Tensor,
+    conv1d_weight: Tensor,
+    conv1d_bias: Tensor | None,
+    x_proj_weight: Tensor,
+    delta_proj_weight: Tensor,
+    out_proj_weight: Tensor,
+    out_proj_bias: Tensor | None,
+    A: Tensor,
+    B: Tensor | None = None,
+    C: Tensor | None = None,
+    D: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    B_proj_bias: Tensor | None = None,
+    C_proj_bias: Tensor | None = None,
+    delta_softplus: bool = True,
+    checkpoint_lvl: int = 1,
+    b_rms_weight: Tensor | None = None,
+    c_rms_weight: Tensor | None = None,
+    dt_rms_weight: Tensor | None = None,
+    b_c_dt_rms_eps: float = 1e-6,
+) -> Tensor:
+    """What a Mamba block does between its first projection and its output, (B, L, D / 2 or any).
+
+    Args:
+        xz: (B, 2 D, L): x passes the convolution and the scan, z gates the result.
+        conv1d_weight, conv1d_bias: (D, 1, W), (D,).
+        x_proj_weight: (R + N of each of B and C that is not given, D); 2 N for a complex A.
+        delta_proj_weight: (D, R); delta is never formed, but where dt_rms_weight is given.
+        out_proj_weight, out_proj_bias: (E, D), (E,).
+        A, B, C, D, delta_bias, delta_softplus: as in `selective_scan`; B and C constant, or None to
+            be projected from x.
+        B_proj_bias, C_proj_bias: (N,), added to projected B and C.
+        checkpoint_lvl: 0 or 1, no effect: delta, whose memory level 1 saves, is not kept anyway.
+        b_rms_weight, c_rms_weight, dt_rms_weight: (N,), (N,), (D,): projected B, C and delta are
+            divided by their root mean square and multiplied by these.
+    """
+    if checkpoint_lvl not in (0, 1):
+        raise ValueError(f"checkpoint_lvl is {checkpoint_lvl!r}; expected 0 or 1")
+    y, _ = inner(
+        xz, conv1d_weight, conv1d_bias, x_proj_weight, delta_proj_weight, A, B, C, D, delta_bias,
+        B_proj_bias, C_proj_bias, delta_softplus,
+        (b_rms_weight, c_rms_weight, dt_rms_weight, b_c_dt_rms_eps),
+    )  # fmt: skip
+    return _project_out(y, out_proj_weight, out_proj_bias)
+
+
+def mamba_inner_ref(
+    xz: Tensor,
+    conv1d_weight: Tensor,
+    conv1d_bias: Tensor | None,
+    x_proj_weight: Tensor,
+    delta_proj_weight: Tensor,
+    out_proj_weight: Tensor,
+    out_proj_bias: Tensor | None,
+    A: Tensor,
+    B: Tensor | None = None,
+    C: Tensor | None = None,
+    D: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    B_proj_bias: Tensor | None = None,
+    C_proj_bias: Tensor | None = None,
+    delta_softplus: bool = True,
+) -> Tensor:
+    """`mamba_inner_fn` with the scan's loop over time; slow."""
+    y, _ = inner(
+        xz, conv1d_weight, conv1d_bias, x_proj_weight, delta_proj_weight, A, B, C, D, delta_bias,
+        B_proj_bias, C_proj_bias, delta_softplus, backend="reference",
+    )  # fmt: skip
+    return _project_out(y, out_proj_weight, out_proj_bias)
+
+
+def inner(
+    xz, conv1d_weight, conv1d_bias, x_proj_weight, delta_proj_weight, A, B, C, D, delta_bias,
+    B_proj_bias=None, C_proj_bias=None, delta_softplus=True, rms=(None, None, None, 0.0),
+    return_last_state=False, backend=None,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """(y (B, D, L) before the last projection, the scan's last state or None)."""
+    x, z = xz.chunk(2, dim=1)
+    x = causal_conv1d_fn(x, conv1d_weight[:, 0], conv1d_bias, activation="silu")
+    projected = linear(x.transpose(1, 2), x_proj_weight).transpose(1, 2)
+    rank, states = delta_proj_weight.shape[1], A.shape[1] * (2 if A.is_complex() else 1)
+    b_rms, c_rms, dt_rms, eps = rms
+    if B is None:
+        B = _projection(projected[:, rank : rank + states], B_proj_bias, b_rms, eps, A)
+    if C is None:
+        C = _projection(projected[:, -states:], C_proj_bias, c_rms, eps, A)
+    delta, weight = projected[:, :rank], delta_proj_weight
+    if dt_rms is not None:
+        delta, weight = _rms_norm(weight.to(delta.dtype) @ delta, dt_rms, eps), None
+    return scan(
+        x, delta, A, B, C, D, z, delta_bias, delta_softplus,
+        delta_weight=weight, return_last_state=return_last_state, backend=backend,
+    )  # fmt: skip
+
+
+def _projection(M: Tensor, bias, rms_weight, eps, A: Tensor) -> Tensor:
+    """(B, N or 2 N, L) from the projection of x as B or C of the scan."""
+    if bias is not None:
+        M = M + bias.to(M.dtype)[:, None]
+    if rms_weight is not None:
+        M = _rms_norm(M, rms_weight, eps)
+    if A.is_complex():
+        M = M.unflatten(1, (-1, 2)).transpose(2, 3).flatten(2)
+    return M
+
+
+def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Over the channels of (B, channels, L), in float32 at least."""
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    wide = wide * torch.rsqrt(wide.square().mean(1, keepdim=True) + eps)
+    return (wide * weight[:, None]).to(x.dtype)
+
+
+def _project_out(y: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    bias = bias if bias is None else bias.to(weight.dtype)
+    return linear(y.transpose(1, 2), weight, bias)
+
+
+def selective_state_update(
+    state: Tensor,
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    dt_bias: Tensor | None = None,
+    dt_softplus: bool = False,
+    state_batch_indices: Tensor | None = None,
+) -> Tensor:
+    """One step of the scan; `state` is updated in place. Returns out, as x.
+
+    Args:
+        state: (B, D, N) or, with heads, (B, H, D, N); any dtype.
+        x, dt, z: (B, D) or (B, H, D).
+        A: (D, N) or (H, D, N).
+        B, C: (B, N) or (B, G, N): head h reads group h // (H / G).
+        D, dt_bias: (D,) or (H, D).
+        state_batch_indices: (B,) integers: the row of `state` that is each sample's; where
+            negative, out is 0 and no state is touched.
+    """
+    if state_batch_indices is None:
+        rows, kept = slice(None), None
+    else:
+        kept = state_batch_indices >= 0
+        rows = state_batch_indices[kept].long()
+        x_all, (x, dt, B, C) = x, (t[kept] for t in (x, dt, B, C))
+        z = z if z is None else z[kept]
+    out, new_state = _update(_step, state[rows], x, dt, A, B, C, D, z, dt_bias, dt_softplus)
+    with torch.no_grad():
+        state[rows] = new_state.to(state.dtype)
+    if kept is None:
+        return out
+    return torch.zeros_like(x_all).index_put((kept,), out)
+
+
+def selective_state_update_ref(
+    state: Tensor,
+    x: Tensor,
+    dt: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    z: Tensor | None = None,
+    dt_bias: Tensor | None = None,
+    dt_softplus: bool = False,
+) -> Tensor:
+    """`selective_state_update` by the scan's loop over time, of one step."""
+    out, new_state = _update(_reference, state, x, dt, A, B, C, D, z, dt_bias, dt_softplus)
+    with torch.no_grad():
+        state.copy_(new_state)
+    return out
+
+
+def _update(step, state, x, dt, A, B, C, D, z, dt_bias, dt_softplus) -> tuple[Tensor, Tensor]:
+    """The step in the state's precision, heads and channels as one axis: (out, new state)."""
+    real = state_dtype(torch.promote_types(x.dtype, state.dtype))
+
+    def flat(t: Tensor | None, first: int, last: int) -> Tensor | None:
+        """Heads and channels, the axes first to last if there are heads, as one."""
+        return t if t is None else (t.flatten(first, last) if t.dim() > last else t).to(real)
+
+    def grouped(M: Tensor) -> Tensor:
+        return (M if M.dim() == 3 else M[:, None]).to(real)
+
+    out, new_state = step(
+        flat(state, 1, 2) if state.dim() == 4 else state.to(real),
+        flat(x, 1, 2),
+        flat(dt, 1, 2),
+        flat(A, 0, 1) if A.dim() == 3 else A.to(real),
+        grouped(B),
+        grouped(C),
+        flat(D, 0, 1),
+        flat(z, 1, 2),
+        flat(dt_bias, 0, 1),
+        bool(dt_softplus),
+    )
+    return out.view(x.shape).to(x.dtype), new_state.view(state.shape)
+
+
+def _step(*arguments) -> tuple[Tensor, Tensor]:
+    return selective_scan_step(*arguments)
+
+
+def _reference(state, x, dt, A, B, C, D, z, dt_bias, dt_softplus) -> tuple[Tensor, Tensor]:
+    x, dt, B, C, z = (t if t is None else t[..., None] for t in (x, dt, B, C, z))
+    out, new_state = selective_scan(
+        x, dt, A, B, C, D, z, dt_bias, dt_softplus,
+        initial_state=state, return_final_state=True, backend="reference",
+    )  # fmt: skip
+    return out[..., 0], new_state
