@@ -30,7 +30,7 @@ def main() -> None:
     commands.add_parser("info", help="versions, devices, backends").set_defaults(run=info)
     runner = commands.add_parser("run", help="run a script with stand-ins (ssno_kernels.compat)")
     runner.add_argument("--compat", action="store_true", required=True, help="install them first")
-    runner.add_argument("--override", action="store_true", help="even for what is installed")
+    runner.add_argument("--override", metavar="all|name,...", help="even for what is installed")
     runner.add_argument("script", nargs=argparse.REMAINDER, help="a script and its arguments")
     runner.set_defaults(run=run_script, error=runner.error)
     given = parser.parse_args()
@@ -43,7 +43,8 @@ def run_script(given: argparse.Namespace) -> None:
 
     if not given.script:
         given.error("the following arguments are required: script")
-    compat.install(override=given.override)
+    names = given.override.split(",") if given.override else ()
+    compat.install(override=True if given.override == "all" else names)
     sys.argv = given.script
     sys.path[0] = str(Path(given.script[0]).resolve().parent)
     runpy.run_path(given.script[0], run_name="__main__")

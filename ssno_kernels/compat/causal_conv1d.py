@@ -61,7 +61,9 @@ def causal_conv1d_fn(
         _expect("initial_states", initial_states, (batch, dim, width - 1))
         seen = torch.cat([initial_states.to(x.dtype), x], dim=-1)
     bias = bias if bias is None else bias.to(dtype)
-    out = convolve(seen.to(dtype), weight.to(dtype), bias, seq_idx)[..., seen.shape[-1] - length :]
+    out = convolve(seen.to(dtype), weight.to(dtype), bias, seq_idx)
+    if seen is not x:
+        out = out[..., seen.shape[-1] - length :].clone()  # not a view, which a user may write to
     out = silu(out) if activation else out
     if seq_idx is not None:
         out = torch.where((seq_idx >= 0)[:, None], out, 0)

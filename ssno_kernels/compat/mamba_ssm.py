@@ -102,7 +102,8 @@ def mamba_inner_fn(
         B_proj_bias, C_proj_bias, delta_softplus,
         (b_rms_weight, c_rms_weight, dt_rms_weight, b_c_dt_rms_eps),
     )  # fmt: skip
-    return _project_out(y, out_proj_weight, out_proj_bias)
+    bias = out_proj_bias if out_proj_bias is None else out_proj_bias.to(out_proj_weight.dtype)
+    return linear(y.transpose(1, 2), out_proj_weight, bias)
 
 
 def mamba_inner_ref(
@@ -122,18 +123,17 @@ def mamba_inner_ref(
     C_proj_bias: Tensor | None = None,
     delta_softplus: bool = True,
 ) -> Tensor:
-    """`mamba_inner_fn` with the scan's loop over time; slow."""
-    y, _ = inner(
-        xz, conv1d_weight, conv1d_bias, x_proj_weight, delta_proj_weight, A, B, C, D, delta_bias,
-        B_proj_bias, C_proj_bias, delta_softplus, backend="reference",
+    """The same as `mamba_inner_fn`: the original's, too, calls the fast scan."""
+    return mamba_inner_fn(
+        xz, conv1d_weight, conv1d_bias, x_proj_weight, delta_proj_weight, out_proj_weight,
+        out_proj_bias, A, B, C, D, delta_bias, B_proj_bias, C_proj_bias, delta_softplus,
     )  # fmt: skip
-    return _project_out(y, out_proj_weight, out_proj_bias)
 
 
 def inner(
     xz, conv1d_weight, conv1d_bias, x_proj_weight, delta_proj_weight, A, B, C, D, delta_bias,
     B_proj_bias=None, C_proj_bias=None, delta_softplus=True, rms=(None, None, None, 0.0),
-    return_last_state=False, backend=None,
+    return_last_state=False,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """(y (B, D, L) before the last projection, the scan's last state or None)."""
     x, z = xz.chunk(2, dim=1)
@@ -150,7 +150,7 @@ def inner(
         delta, weight = _rms_norm(weight.to(delta.dtype) @ delta, dt_rms, eps), None
     return scan(
         x, delta, A, B, C, D, z, delta_bias, delta_softplus,
-        delta_weight=weight, return_last_state=return_last_state, backend=backend,
+        delta_weight=weight, return_last_state=return_last_state,
     )  # fmt: skip
 
 
@@ -170,11 +170,6 @@ def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
     wide = wide * torch.rsqrt(wide.square().mean(1, keepdim=True) + eps)
     return (wide * weight[:, None]).to(x.dtype)
-
-
-def _project_out(y: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    bias = bias if bias is None else bias.to(weight.dtype)
-    return linear(y.transpose(1, 2), weight, bias)
 
 
 def selective_state_update(

@@ -33,6 +33,7 @@ def forward(
 
     the product of all factors exp(dt A) so far, and the state, in turns.
     """
+    delta, delta_bias = _for_every_channel(delta, u), _for_every_channel(delta_bias, u)
     scan_chunk = partial(scan, return_last_state=True, out_dtype=out_dtype)
     real = state_dtype(u.dtype)
     A = A.to(COMPLEX[real] if A.is_complex() else real)
@@ -64,8 +65,21 @@ def backward(
     The originals read their states from what the forward returned; here it runs once more.
     """
     leaves = [t if t is None else t.detach().requires_grad_() for t in inputs]
+    u, delta, *others, delta_bias = leaves
     with torch.enable_grad():
-        out, _ = scan(*leaves, delta_softplus, out_dtype=out_dtype)
+        delta, delta_bias = _for_every_channel(delta, u), _for_every_channel(delta_bias, u)
+        out, _ = scan(u, delta, *others, delta_bias, delta_softplus, out_dtype=out_dtype)
     given = [t for t in leaves if t is not None]
     cotangents = iter(torch.autograd.grad(out, given, dout.to(out.dtype)))
     return out.detach(), [t if t is None else next(cotangents) for t in leaves]
+
+
+def _for_every_channel(x: Tensor | None, u: Tensor) -> Tensor | None:
+    """delta (B, D', L) or delta_bias (D',) whose D' channels serve D / D' of u's each, spread."""
+    if x is None:
+        return None
+    axis = 1 if x.dim() == 3 else 0
+    channels, given = u.shape[1], x.shape[axis]
+    if given == channels or given == 0 or channels % given:
+        return x  # the scan says what does not fit
+    return x.repeat_interleave(channels // given, dim=axis)
