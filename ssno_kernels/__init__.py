@@ -21,7 +21,7 @@ from .ops.cross_selective_scan import (
     cross_selective_scan,
 )
 from .ops.damped_conv import damped_conv, damped_conv_kernel, damped_conv_step
-from .ops.selective_scan import selective_scan, selective_scan_step
+from .ops.selective_scan import selective_scan, selective_scan_step, seq_idx_from_cu_seqlens
 from .registry import BackendError, use_backend
 
 __version__ = "0.1.0"
@@ -46,5 +46,6 @@ __all__ = [
     "nn",
     "selective_scan",
     "selective_scan_step",
+    "seq_idx_from_cu_seqlens",
     "use_backend",
 ]

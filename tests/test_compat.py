@@ -333,6 +333,8 @@ def test_state_update_of_padding_and_its_reference():
     expected = mamba_ssm.selective_state_update_ref(part, u, dt, *arguments)
     assert relative_error(out[1], expected[1]) < TINY
     assert relative_error(state[2], part[1]) < TINY
+    out = mamba_ssm.selective_state_update(part, u, dt.requires_grad_(), *arguments)
+    assert torch.autograd.grad(out.sum(), dt)[0].isfinite().all()
 
 
 @pytest.mark.parametrize("prenorm", [False, True])

@@ -33,7 +33,7 @@ STAND_INS: dict[str, dict[str, str]] = {
     "mamba_ssm.ops": {},
     "mamba_ssm.ops.selective_scan_interface": {"mamba_ssm": _SCAN_INTERFACE},
     "mamba_ssm.ops.triton": {},
-    "mamba_ssm.ops.triton.selective_state_update": {"mamba_ssm": _STATE_UPDATE},
+    "mamba_ssm.ops.triton.selective_state_update": {"state_update": _STATE_UPDATE},
     "mamba_ssm.ops.triton.layer_norm": {"layer_norm": _NORM},
     "mamba_ssm.ops.triton.layernorm": {"layer_norm": _NORM},
     "mamba_ssm.modules": {},
