@@ -8,7 +8,7 @@ except ImportError as error:
         f"ssno_kernels needs PyTorch 2.11 or newer, which cannot be imported here ({error})"
     ) from error
 
-from . import models, nn
+from . import compat, models, nn
 from .filters import alias_free_padding, alias_free_resampling, kaiser_lowpass
 from .ops.alias_free_activation import alias_free_activation
 from .ops.cross_scan import cross_merge, cross_scan
@@ -35,6 +35,7 @@ __all__ = [
     "alias_free_activation",
     "alias_free_padding",
     "alias_free_resampling",
+    "compat",
     "cross_merge",
     "cross_scan",
     "cross_selective_scan",

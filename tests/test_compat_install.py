@@ -7,6 +7,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import types
@@ -200,3 +201,12 @@ def test_layers_of_transformers(monkeypatch):
     monkeypatch.setitem(sys.modules, layer.__name__, layer)
     with pytest.raises(compat.NotCoveredError, match="MambaMixer of this version"):
         compat.accelerate_transformers()
+
+
+def test_the_table_in_the_readme_names_tests_that_exist():
+    root = Path(__file__).parents[1]
+    table = (root / "README.md").read_text().split("## Drop-in")[1].split("\n## ")[0]
+    rows = re.findall(r"\| `(test_\w+\.py)::(test_\w+)` \|$", table, re.MULTILINE)
+    assert len(rows) == len(re.findall(r"^\| (?!original|--)", table, re.MULTILINE)) > 15
+    for file, name in rows:
+        assert f"\ndef {name}(" in (root / "tests" / file).read_text(), name
