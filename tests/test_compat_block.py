@@ -102,3 +102,15 @@ def test_what_is_refused():
         block(layer_idx=None)(tokens(), InferenceParams(TOKENS, 2))
     with pytest.raises(ValueError, match=r"expected \(B, 1, d_model\)"):
         block().step(tokens(), *block().allocate_inference_cache(2, 1))
+
+
+def test_block_compiles_whole():
+    model, x = block(), tokens()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    v = torch.randn_like(x)
+    pairs = zip(
+        *(torch.autograd.grad(f(x), list(model.parameters()), v) for f in (compiled, model)),
+        strict=True,
+    )
+    assert all(relative_error(a, b) < 1e-12 for a, b in pairs)
+    torch._dynamo.reset()

@@ -29,6 +29,8 @@ def _neighbours(x: Tensor, s: int, seq_idx: Tensor | None) -> Tensor:
 class Taps(torch.autograd.Function):
     """`convolve`; its backward is of PyTorch operations, and so differentiable."""
 
+    generate_vmap_rule = True
+
     @staticmethod
     def forward(x, weight, bias, seq_idx):
         width, length = weight.shape[1], x.shape[-1]

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -76,7 +79,9 @@ def _check_scans(scans: int) -> None:
         not_covered(f"scans={scans!r}", "scans 0, 1 or 2, or traversals= of ssno_kernels")
 
 
-def selective_scan_flop_jit(inputs, outputs, backend: str = "prefixsum", verbose: bool = True):
+def selective_scan_flop_jit(
+    inputs: Sequence[Any], outputs: Sequence[Any], backend: str = "prefixsum", verbose: bool = True
+) -> int:
     """Operations of a traced scan, for `fvcore`: 9 a state and step, and one a skip."""
     batch, channels, length = inputs[0].type().sizes()
     states = inputs[2].type().sizes()[1]
