@@ -206,6 +206,13 @@ def test_selective_scan_of_vmamba(backend):
     assert vmamba.selective_scan_fn(**given, oflex=False).dtype == torch.bfloat16
 
 
+def test_autocast_rounds_no_output_that_is_asked_for_in_float32():
+    given = {k: v.float() for k, v in inputs(groups=2, extras="D").items()}
+    with torch.autocast("cpu", torch.bfloat16):
+        out = vmamba.selective_scan_fn(**given)
+    assert torch.equal(out, vmamba.selective_scan_fn(**given))
+
+
 @pytest.mark.parametrize("scans", [0, 1, 2])
 @pytest.mark.parametrize("first", [True, False])
 def test_cross_scan_of_vmamba(scans, first):

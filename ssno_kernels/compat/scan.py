@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import reduce
 
 import torch
@@ -33,7 +34,7 @@ def scan(
 
     Parameters are brought to the state's dtype; out is in `out_dtype`, else in u's. Where out is
     asked for in a wider dtype than the activations have, these are widened, so that it is not
-    rounded.
+    rounded. Autocast changes none of it, as it does not with the compiled originals.
     """
     activations = [u, delta, *(M for M in (B, C) if M.dim() > 2), *([] if z is None else [z])]
     dtype = reduce(torch.promote_types, (t.dtype for t in activations), out_dtype or u.dtype)
@@ -45,20 +46,27 @@ def scan(
     def projection(M: Tensor) -> Tensor:
         return M.to(dtype) if M.dim() > 2 else parameter(M)
 
-    result = selective_scan(
-        u.to(dtype),
-        delta.to(dtype),
-        parameter(A),
-        projection(B),
-        projection(C),
-        parameter(D),
-        z if z is None else z.to(dtype),
-        parameter(delta_bias),
-        bool(delta_softplus),
-        delta_weight=parameter(delta_weight),
-        initial_state=initial_state,
-        return_final_state=return_last_state,
-        backend=backend,
-    )
+    with _without_autocast(u.device.type):
+        result = selective_scan(
+            u.to(dtype),
+            delta.to(dtype),
+            parameter(A),
+            projection(B),
+            projection(C),
+            parameter(D),
+            z if z is None else z.to(dtype),
+            parameter(delta_bias),
+            bool(delta_softplus),
+            delta_weight=parameter(delta_weight),
+            initial_state=initial_state,
+            return_final_state=return_last_state,
+            backend=backend,
+        )
     out, last_state = result if return_last_state else (result, None)
     return out.to(out_dtype or u.dtype), last_state
+
+
+def _without_autocast(device: str) -> AbstractContextManager:
+    if torch.amp.is_autocast_available(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
