@@ -27,14 +27,16 @@ VARIABLES = ("SSNO_BACKEND", "SSNO_ISA", "TRITON_INTERPRET", "TORCH_EXTENSIONS_D
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m ssno_kernels", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
-    commands.add_parser("info", help="versions, devices, backends").set_defaults(run=info)
+    commands.add_parser("info", help="versions, devices, backends").set_defaults(
+        run=lambda _: info()
+    )
     runner = commands.add_parser("run", help="run a script with stand-ins (ssno_kernels.compat)")
     runner.add_argument("--compat", action="store_true", required=True, help="install them first")
     runner.add_argument("--override", metavar="all|name,...", help="even for what is installed")
     runner.add_argument("script", nargs=argparse.REMAINDER, help="a script and its arguments")
     runner.set_defaults(run=run_script, error=runner.error)
     given = parser.parse_args()
-    given.run(given) if given.run is run_script else given.run()
+    given.run(given)
 
 
 def run_script(given: argparse.Namespace) -> None:
