@@ -8,7 +8,7 @@ except ImportError as error:
         f"ssno_kernels needs PyTorch 2.11 or newer, which cannot be imported here ({error})"
     ) from error
 
-from . import models, nn
+from . import compat, models, nn
 from .filters import alias_free_padding, alias_free_resampling, kaiser_lowpass
 from .ops.alias_free_activation import alias_free_activation
 from .ops.cross_scan import cross_merge, cross_scan
@@ -21,7 +21,7 @@ from .ops.cross_selective_scan import (
     cross_selective_scan,
 )
 from .ops.damped_conv import damped_conv, damped_conv_kernel, damped_conv_step
-from .ops.selective_scan import selective_scan
+from .ops.selective_scan import selective_scan, selective_scan_step, seq_idx_from_cu_seqlens
 from .registry import BackendError, use_backend
 
 __version__ = "0.1.0"
@@ -35,6 +35,7 @@ __all__ = [
     "alias_free_activation",
     "alias_free_padding",
     "alias_free_resampling",
+    "compat",
     "cross_merge",
     "cross_scan",
     "cross_selective_scan",
@@ -45,5 +46,7 @@ __all__ = [
     "models",
     "nn",
     "selective_scan",
+    "selective_scan_step",
+    "seq_idx_from_cu_seqlens",
     "use_backend",
 ]

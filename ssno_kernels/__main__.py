@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""`python -m ssno_kernels info`: what is installed, and which backend serves what, and why not."""
+"""`python -m ssno_kernels info`: what is installed, and which backend serves what, and why not.
+
+`python -m ssno_kernels run --compat script.py ...`: runs a script that imports mamba_ssm or another
+of the packages that `ssno_kernels.compat` stands in for, where these are not installed.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,10 @@ import argparse
 import importlib.util
 import os
 import platform
+import runpy
+import sys
 from importlib import metadata
+from pathlib import Path
 
 import torch
 
@@ -23,8 +30,29 @@ VARIABLES = (
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m ssno_kernels", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
-    commands.add_parser("info", help="versions, devices, backends").set_defaults(run=info)
-    parser.parse_args().run()
+    commands.add_parser("info", help="versions, devices, backends").set_defaults(
+        run=lambda _: info()
+    )
+    runner = commands.add_parser("run", help="run a script with stand-ins (ssno_kernels.compat)")
+    runner.add_argument("--compat", action="store_true", required=True, help="install them first")
+    runner.add_argument("--override", metavar="all|name,...", help="even for what is installed")
+    runner.add_argument("script", nargs=argparse.REMAINDER, help="a script and its arguments")
+    runner.set_defaults(run=run_script, error=runner.error)
+    given = parser.parse_args()
+    given.run(given)
+
+
+def run_script(given: argparse.Namespace) -> None:
+    """As `python script.py ...`, once the stand-ins are installed."""
+    from . import compat
+
+    if not given.script:
+        given.error("the following arguments are required: script")
+    names = given.override.split(",") if given.override else ()
+    compat.install(override=True if given.override == "all" else names)
+    sys.argv = given.script
+    sys.path[0] = str(Path(given.script[0]).resolve().parent)
+    runpy.run_path(given.script[0], run_name="__main__")
 
 
 def info() -> None:

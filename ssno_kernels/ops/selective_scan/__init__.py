@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor
 
 from ...registry import choose
 from ..autocast import autocasts
-from . import composite, function, reference
-from .arguments import check
+from . import composite, function, packed, reference
+from .arguments import Arguments, check
+from .packed import seq_idx_from_cu_seqlens
+from .stepwise import selective_scan_step
 
-__all__ = ["selective_scan"]
+__all__ = ["selective_scan", "selective_scan_step", "seq_idx_from_cu_seqlens"]
 
 
 @autocasts("u", "delta", "B", "C", "z")
@@ -29,6 +33,7 @@ def selective_scan(
     initial_state: Tensor | None = None,
     return_final_state: bool = False,
     reverse: bool = False,
+    seq_idx: Tensor | None = None,
     backend: str | None = None,
 ) -> Tensor | tuple[Tensor, Tensor]:
     r"""Selective state-space scan (Mamba, arXiv 2312.00752, Algorithm 2), differentiable.
@@ -69,6 +74,11 @@ def selective_scan(
         initial_state: (B, D, N) state before the first step.
         return_final_state: return ``(out, final_state)``.
         reverse: sweep from the last sample to the first, as flipping every input and the output.
+        seq_idx: (B, L), or (1, L) for all rows, int32 or int64, for several sequences packed one
+            after the other: where it differs from the step before, a sequence starts from a state
+            of zeros. The states given and returned belong to the first and the last sequence that
+            the sweep meets. One scan for each stretch without a start in any row; its values are
+            read, so a graph cannot be traced through. `seq_idx_from_cu_seqlens` makes it.
         backend: force 'triton', 'cpu', 'composite' or 'reference'; None chooses.
 
     u, delta, z and variable B, C share one dtype. A, D, delta_bias, delta_weight, constant B, C and
@@ -91,10 +101,17 @@ def selective_scan(
         u, delta, A, B, C, D, z, delta_bias, delta_weight, initial_state, delta_softplus, reverse
     )
     name = choose("selective_scan", u.device, backend)
-    if name == "reference":
-        out, final_state = reference.selective_scan(*arguments)
-    elif name == "composite":
-        out, final_state = composite.selective_scan(*arguments)
+    run = partial(_run, name)
+    if seq_idx is None:
+        out, final_state = run(return_final_state, arguments)
     else:
-        out, final_state = function.selective_scan(name, return_final_state, *arguments)
+        out, final_state = packed.selective_scan(run, return_final_state, arguments, seq_idx)
     return (out, final_state) if return_final_state else out
+
+
+def _run(backend: str, want_state: bool, arguments: Arguments) -> tuple[Tensor, Tensor | None]:
+    if backend == "reference":
+        return reference.selective_scan(*arguments)
+    if backend == "composite":
+        return composite.selective_scan(*arguments)
+    return function.selective_scan(backend, want_state, *arguments)

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: MIT
+"""The Mamba layers of the package `transformers` on our kernels, where it would take its slow path.
+
+Off a CUDA device `transformers` runs a loop over time, whatever is installed. Its other path, which
+calls the functions of mamba_ssm and causal_conv1d, needs nothing but these functions.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+
+from .causal_conv1d import causal_conv1d_fn, causal_conv1d_update
+from .mamba_ssm import mamba_inner_fn, selective_scan_fn, selective_state_update
+from .not_covered import not_covered
+
+_LAYERS = {
+    "transformers.models.mamba.modeling_mamba": "MambaMixer",
+    "transformers.models.jamba.modeling_jamba": "JambaMambaMixer",
+}
+_FUNCTIONS = {
+    "selective_scan_fn": selective_scan_fn,
+    "selective_state_update": selective_state_update,
+    "mamba_inner_fn": mamba_inner_fn,
+    "causal_conv1d_fn": causal_conv1d_fn,
+    "causal_conv1d_update": causal_conv1d_update,
+    "_causal_conv1d_cache": (causal_conv1d_update, causal_conv1d_fn),
+}
+
+
+def accelerate_transformers() -> None:
+    """Run the layers of Mamba and Jamba models on our kernels, on every device, in this process.
+
+    It gives them our functions where `transformers` found none, and sends their slow path the way
+    of the fast one. The slow path remains for what the fast one of `transformers` leaves out: a
+    mask of padding in training. Written for `transformers` 4.57.
+    """
+    for module_name, class_name in _LAYERS.items():
+        module = importlib.import_module(module_name)
+        layer = getattr(module, class_name, None)
+        if not all(hasattr(layer, name) for name in ("slow_forward", "cuda_kernels_forward")):
+            not_covered(f"{class_name} of this version of transformers", "transformers 4.57")
+        for name, function in _FUNCTIONS.items():
+            if getattr(module, name, function) in (None, (None, None)):
+                setattr(module, name, function)
+        if not hasattr(layer.slow_forward, "__wrapped__"):
+            layer.slow_forward = _fast_where_it_can(layer.slow_forward)
+
+
+def _fast_where_it_can(slow_forward):
+    @functools.wraps(slow_forward)
+    def forward(self, hidden_states, *arguments, **named):
+        mask = named.get("attention_mask", arguments[-1] if arguments else None)
+        if self.training and mask is not None and not mask.all():
+            return slow_forward(self, hidden_states, *arguments, **named)
+        return self.cuda_kernels_forward(hidden_states, *arguments, **named)
+
+    return forward

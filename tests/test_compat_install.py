@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: MIT
+"""The import names: who wins, what is found, what is said of the rest, and a script run so."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import torch
+
+from ssno_kernels import __main__ as command_line
+from ssno_kernels import compat
+from ssno_kernels.compat.importing import STAND_INS
+
+TOPS = sorted({name.partition(".")[0] for name in STAND_INS})
+
+
+@pytest.fixture(autouse=True)
+def imports_as_before():
+    before, finders, path = dict(sys.modules), list(sys.meta_path), list(sys.path)
+    yield
+    compat.uninstall()
+    for name in [n for n in sys.modules if n.partition(".")[0] in TOPS]:
+        if name not in before:
+            del sys.modules[name]
+    assert sys.meta_path == finders
+    sys.path[:] = path
+
+
+def original(folder: Path, name: str, text: str = "mark = 'original'") -> None:
+    """Something that is installed under an original's name."""
+    path = folder / f"{name.replace('.', '/')}.py"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+
+
+@pytest.mark.parametrize("name", STAND_INS)
+def test_every_name_is_found(name):
+    if importlib.util.find_spec(name.partition(".")[0]) is not None:
+        pytest.skip(f"the original of {name} is installed")
+    compat.install()
+    assert importlib.util.find_spec(name) is not None
+    module = importlib.import_module(name)
+    for source, attributes in STAND_INS[name].items():
+        ours = importlib.import_module(f"ssno_kernels.compat.{source}")
+        for attribute in attributes.split():
+            assert getattr(module, attribute) is getattr(ours, attribute)
+    assert "ssno_kernels" in repr(module)
+
+
+def test_usual_imports():
+    compat.install(override=True)
+    from causal_conv1d import causal_conv1d_fn, causal_conv1d_update
+    from mamba_ssm import Mamba, mamba_inner_fn, selective_scan_fn
+    from mamba_ssm.modules.mamba_simple import Mamba as same
+    from mamba_ssm.ops.triton.selective_state_update import selective_state_update
+
+    assert same is Mamba
+    functions = causal_conv1d_fn, causal_conv1d_update, mamba_inner_fn, selective_scan_fn
+    assert all(callable(f) for f in (*functions, selective_state_update))
+    assert Mamba(8)(torch.randn(1, 3, 8)).shape == (1, 3, 8)
+
+
+def test_versions_say_what_they_are():
+    compat.install(override=True)
+    for name, version in (("mamba_ssm", "1.2.2+ssno"), ("causal-conv1d", "1.6.1+ssno")):
+        assert importlib.metadata.version(name) == version
+        assert importlib.import_module(name.replace("-", "_")).__version__ == version
+        assert "ssno_kernels" in importlib.metadata.metadata(name)["Summary"]
+    with pytest.raises(importlib.metadata.PackageNotFoundError):
+        importlib.metadata.version("selective_scan_cuda")
+
+
+def test_an_original_wins_unless_overridden(tmp_path):
+    original(tmp_path, "selective_scan_cuda")
+    compat.install()
+    assert importlib.import_module("selective_scan_cuda").mark == "original"
+    compat.install(override=True)  # although imported already
+    assert importlib.import_module("selective_scan_cuda").fwd is compat.selective_scan_cuda.fwd
+    compat.uninstall()
+    assert importlib.import_module("selective_scan_cuda").mark == "original"
+
+
+def test_one_module_of_an_original_is_overridden(tmp_path):
+    for name in ("mamba_ssm.__init__", "mamba_ssm.ops.__init__", "mamba_ssm.ops.other"):
+        original(tmp_path, name)
+    compat.install(override=["mamba_ssm.ops.selective_scan_interface"])
+    assert importlib.import_module("mamba_ssm.ops.other").mark == "original"
+    interface = importlib.import_module("mamba_ssm.ops.selective_scan_interface")
+    assert interface.selective_scan_fn is compat.mamba_ssm.selective_scan_fn
+    with pytest.raises(ModuleNotFoundError) as caught:  # a stand-in does not fill an original
+        importlib.import_module("mamba_ssm.modules")
+    assert not isinstance(caught.value, compat.NotCoveredError)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import mamba_ssm.modules.mamba2",
+        "from mamba_ssm.ops.triton.ssd_combined import mamba_chunk_scan_combined",
+        "from mamba_ssm import Mamba2",
+    ],
+)
+@pytest.mark.parametrize("error", [NotImplementedError, ImportError])
+def test_what_is_not_covered_says_so(statement, error):
+    compat.install(override=True)
+    with pytest.raises(error, match=r"does not cover mamba_ssm\..*; what serves: "):
+        exec(statement)
+
+
+def test_other_imports_are_left_alone():
+    compat.install()
+    assert importlib.util.find_spec("a_package_that_is_nowhere") is None
+    compat.uninstall()
+    for name in TOPS:
+        assert not getattr(importlib.util.find_spec(name), "origin", "").startswith("ssno")
+
+
+def test_unknown_name_to_override():
+    with pytest.raises(ValueError, match="override names mamba_sm; expected some of mamba_ssm"):
+        compat.install(override=["mamba_sm"])
+
+
+def test_a_script_runs_unedited(tmp_path):
+    """With its own arguments, and with the modules beside it."""
+    (tmp_path / "helper.py").write_text("width = 8")
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import sys, torch, helper\nfrom mamba_ssm import Mamba\n"
+        "assert __name__ == '__main__'\n"
+        "Mamba(helper.width)(torch.ones(1, 2, 8)).sum().backward()\n"
+        "print(sys.argv[1:], Mamba.__module__)\n"
+    )
+    command = [sys.executable, "-m", "ssno_kernels", "run", "--compat", "--override", "all"]
+    run = subprocess.run(
+        [*command, str(script), "--epochs", "3"],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert "['--epochs', '3'] ssno_kernels.compat.mamba_block" in run.stdout
+
+
+def test_a_script_is_needed(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["ssno_kernels", "run", "--compat"])
+    with pytest.raises(SystemExit):
+        command_line.main()
+    assert "required: script" in capsys.readouterr().err
+
+
+def test_layers_of_transformers(monkeypatch):
+    """Functions where it found none; the slow path stays for a mask of padding in training."""
+
+    class MambaMixer(torch.nn.Module):
+        def slow_forward(self, x, cache=None, position=None, attention_mask=None):
+            return "slow"
+
+        def cuda_kernels_forward(self, x, cache=None, position=None, attention_mask=None):
+            return "fast"
+
+    class JambaMambaMixer(MambaMixer):
+        slow_forward = MambaMixer.slow_forward
+
+    layers = {"mamba": MambaMixer, "jamba": JambaMambaMixer}
+    for name, layer in layers.items():
+        module = types.ModuleType(f"transformers.models.{name}.modeling_{name}")
+        setattr(module, layer.__name__, layer)
+        module.selective_scan_fn, module._causal_conv1d_cache = None, (None, None)
+        module.mamba_inner_fn = "theirs"
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    for package in (
+        "transformers",
+        "transformers.models",
+        *(f"transformers.models.{n}" for n in layers),
+    ):
+        monkeypatch.setitem(sys.modules, package, types.ModuleType(package))
+    compat.accelerate_transformers()
+    compat.accelerate_transformers()
+    for name, layer in layers.items():
+        module = sys.modules[f"transformers.models.{name}.modeling_{name}"]
+        assert module.selective_scan_fn is compat.mamba_ssm.selective_scan_fn
+        assert module._causal_conv1d_cache[1] is compat.causal_conv1d.causal_conv1d_fn
+        assert module.mamba_inner_fn == "theirs"
+        full, padded = torch.ones(1, 3), torch.tensor([[0, 1, 1]])
+        training, trained = layer(), layer().eval()
+        assert training.slow_forward(1) == training.slow_forward(1, None, None, full) == "fast"
+        assert training.slow_forward(1, attention_mask=padded) == "slow"
+        assert trained.slow_forward(1, None, None, padded) == "fast"
+    layer = types.ModuleType("transformers.models.mamba.modeling_mamba")
+    monkeypatch.setitem(sys.modules, layer.__name__, layer)
+    with pytest.raises(compat.NotCoveredError, match="MambaMixer of this version"):
+        compat.accelerate_transformers()
+
+
+def test_the_table_in_the_readme_names_tests_that_exist():
+    root = Path(__file__).parents[1]
+    table = (root / "README.md").read_text().split("## Drop-in")[1].split("\n## ")[0]
+    rows = re.findall(r"\| `(test_\w+\.py)::(test_\w+)` \|$", table, re.MULTILINE)
+    assert len(rows) == len(re.findall(r"^\| (?!original|--)", table, re.MULTILINE)) > 15
+    for file, name in rows:
+        assert f"\ndef {name}(" in (root / "tests" / file).read_text(), name
