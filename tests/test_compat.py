@@ -14,7 +14,6 @@ from torch.nn.functional import conv1d, pad, silu, softplus
 
 from ssno_kernels.compat import (
     NotCoveredError,
-    layer_norm,
     mamba_ssm,
     s4,
     selective_scan_cuda,
@@ -349,7 +348,7 @@ def test_state_update_of_padding_and_its_reference():
 def test_norm_of_a_residual_stream(prenorm, has_residual):
     x, weight = torch.randn(2, 3, 8).bfloat16(), torch.randn(8)
     residual = torch.randn(2, 3, 8) if has_residual else None
-    norm = layer_norm.RMSNorm(8, eps=1e-3)
+    norm = mamba_ssm.RMSNorm(8, eps=1e-3)
     norm.weight.data.copy_(weight)
     result = norm(x, residual, prenorm=prenorm, residual_in_fp32=True)
     y, s = result if prenorm else (result, None)
@@ -358,7 +357,7 @@ def test_norm_of_a_residual_stream(prenorm, has_residual):
     assert y.dtype == x.dtype and relative_error(y, expected) < 1e-2
     assert s is None or (s.dtype == torch.float32 and relative_error(s, total) < 1e-6)
     bias = torch.randn(8)
-    out = layer_norm.layer_norm_fn(x.float(), weight, bias)
+    out = mamba_ssm.layer_norm_fn(x.float(), weight, bias)
     want = torch.nn.functional.layer_norm(x.float(), (8,), weight, bias, 1e-6)
     assert relative_error(out, want) < 1e-5
 
@@ -385,7 +384,7 @@ def test_log_vandermonde_of_s4(conj):
     [
         (lambda: vmamba.cross_scan_fn(torch.zeros(1, 1, 2, 2), scans=3), "scans=3"),
         (lambda: vmamba.selective_scan_fn(**inputs(extras=""), backend="nd"), "backend='nd'"),
-        (lambda: layer_norm.rms_norm_fn(*[torch.ones(2)] * 2, None, x1=torch.ones(2)), "x1"),
+        (lambda: mamba_ssm.rms_norm_fn(*[torch.ones(2)] * 2, None, x1=torch.ones(2)), "x1"),
         (lambda: s4.log_vandermonde(*[torch.ones(1, 1) + 0j] * 2, 3), "modes that grow"),
     ],
 )

@@ -10,7 +10,7 @@ import torch
 from harness import relative_error
 from test_compat import inner_loop
 
-from ssno_kernels.compat.mamba_block import InferenceParams, Mamba
+from ssno_kernels.compat.mamba_ssm import InferenceParams, Mamba
 
 WIDTH, TOKENS = 6, 9
 

@@ -8,9 +8,8 @@
 or, for a script that is left as it is, ``python -m ssno_kernels run --compat script.py ...``.
 
 Each module has the signatures of what it stands for, and says in its docstrings where it does more:
-`mamba_ssm` and `mamba_block`, `causal_conv1d`, the compiled `selective_scan_cuda`,
-`selective_scan_cuda_core`, `selective_scan_cuda_oflex` and `causal_conv1d_cuda`, `layer_norm`,
-`vmamba`, `s4`.
+`mamba_ssm`, `causal_conv1d`, the compiled `selective_scan_cuda`, `selective_scan_cuda_core`,
+`selective_scan_cuda_oflex` and `causal_conv1d_cuda`, VMamba's functions as `vmamba`, S4's as `s4`.
 What is not covered raises `NotCoveredError`.
 """
 
@@ -19,8 +18,6 @@ from __future__ import annotations
 from . import (
     causal_conv1d,
     causal_conv1d_cuda,
-    layer_norm,
-    mamba_block,
     mamba_ssm,
     s4,
     selective_scan_cuda,
@@ -38,8 +35,6 @@ __all__ = [
     "causal_conv1d",
     "causal_conv1d_cuda",
     "install",
-    "layer_norm",
-    "mamba_block",
     "mamba_ssm",
     "s4",
     "selective_scan_cuda",

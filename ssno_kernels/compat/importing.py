@@ -26,20 +26,17 @@ _CONV_REFS = "causal_conv1d_ref causal_conv1d_update_ref"
 _NORM = "RMSNorm layer_norm_fn rms_norm_fn"
 
 STAND_INS: dict[str, dict[str, str]] = {
-    "mamba_ssm": {
-        "mamba_ssm": "selective_scan_fn mamba_inner_fn __version__",
-        "mamba_block": "Mamba",
-    },
+    "mamba_ssm": {"mamba_ssm": "selective_scan_fn mamba_inner_fn Mamba __version__"},
     "mamba_ssm.ops": {},
     "mamba_ssm.ops.selective_scan_interface": {"mamba_ssm": _SCAN_INTERFACE},
     "mamba_ssm.ops.triton": {},
-    "mamba_ssm.ops.triton.selective_state_update": {"state_update": _STATE_UPDATE},
-    "mamba_ssm.ops.triton.layer_norm": {"layer_norm": _NORM},
-    "mamba_ssm.ops.triton.layernorm": {"layer_norm": _NORM},
+    "mamba_ssm.ops.triton.selective_state_update": {"mamba_ssm": _STATE_UPDATE},
+    "mamba_ssm.ops.triton.layer_norm": {"mamba_ssm": _NORM},
+    "mamba_ssm.ops.triton.layernorm": {"mamba_ssm": _NORM},
     "mamba_ssm.modules": {},
-    "mamba_ssm.modules.mamba_simple": {"mamba_block": "Mamba"},
+    "mamba_ssm.modules.mamba_simple": {"mamba_ssm": "Mamba"},
     "mamba_ssm.utils": {},
-    "mamba_ssm.utils.generation": {"mamba_block": "InferenceParams"},
+    "mamba_ssm.utils.generation": {"mamba_ssm": "InferenceParams"},
     "causal_conv1d": {"causal_conv1d": f"{_CONV} __version__"},
     "causal_conv1d.causal_conv1d_interface": {"causal_conv1d": f"{_CONV} {_CONV_REFS}"},
     "causal_conv1d.causal_conv1d_varlen": {"causal_conv1d": "causal_conv1d_varlen_states"},

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, pad
 
 from .causal_conv1d import causal_conv1d_update
-from .mamba_ssm import inner, mamba_inner_fn, selective_state_update
+from .mamba_inner import inner, mamba_inner_fn
 from .not_covered import not_covered
+from .state_update import selective_state_update
 
 __all__ = ["InferenceParams", "Mamba"]
 
