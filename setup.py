@@ -15,9 +15,9 @@ ROOT = Path(__file__).parent
 
 
 def load_builder() -> dict:
-    """The functions of ssno_kernels/extension.py, or nothing where torch cannot be imported."""
+    """The functions of ssno_kernels/builder.py, or nothing where torch cannot be imported."""
     try:
-        return runpy.run_path(str(ROOT / "ssno_kernels" / "extension.py"))
+        return runpy.run_path(str(ROOT / "ssno_kernels" / "builder.py"))
     except (ImportError, OSError) as error:
         print(f"ssno_kernels: kernels are not compiled now, torch is not importable ({error})")
         return {}
@@ -33,23 +33,29 @@ class BuildKernels(build_ext):
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            BUILDER["build"](ROOT / "csrc", target)
+            EXTENSIONS[ext.name].build(ROOT / "csrc", target)
         except (BUILDER["BuildError"], OSError) as error:
-            print(f"ssno_kernels: kernels are not compiled now ({error})")
+            print(f"ssno_kernels: {ext.name} is not compiled now ({error})")
 
 
-def extensions() -> list[Extension]:
-    if not BUILDER:
-        return []
-    name = BUILDER["built_name"](ROOT / "csrc")
-    return [Extension(f"ssno_kernels.{name}", [], py_limited_api=True, optional=True)]
+def extensions() -> dict:
+    """The extensions that PyTorch here could load, by their modules' names."""
+    found = [BUILDER[name] for name in ("CPU", "CUDA") if BUILDER]
+    return {
+        f"ssno_kernels.{extension.built_name(ROOT / 'csrc')}": extension
+        for extension in found
+        if extension.missing() is None
+    }
+
+
+EXTENSIONS = extensions()
 
 
 setup(
     packages=[*find_packages(include=["ssno_kernels*"]), "ssno_kernels._csrc"],
     package_dir={"ssno_kernels._csrc": "csrc"},
-    package_data={"ssno_kernels._csrc": ["**/*.cpp", "**/*.h"]},
-    ext_modules=extensions(),
+    package_data={"ssno_kernels._csrc": ["**/*.cpp", "**/*.cu", "**/*.h"]},
+    ext_modules=[Extension(name, [], py_limited_api=True, optional=True) for name in EXTENSIONS],
     cmdclass={"build_ext": BuildKernels},
     options={"bdist_wheel": {"py_limited_api": "cp310"}} if BUILDER else {},
 )

@@ -52,7 +52,7 @@ def measure(device: str) -> Rates:
     """The rates of this machine now: by our own loops where they are built, else by PyTorch's."""
     if (
         device == "cpu"
-        and extension.why_not() is None
+        and extension.cpu.why_not() is None
         and hasattr(torch.ops.ssno_kernels, "cpu_rates")
     ):
         every = [torch.ops.ssno_kernels.cpu_rates(_MILLISECONDS // 3) for _ in range(3)]

@@ -11,10 +11,13 @@ from importlib import metadata
 
 import torch
 
-from . import __version__, extension, registry
+from . import __version__, builder, extension, registry
 
 ISA_NAMES = ("plain", "avx2", "avx512")
-VARIABLES = ("SSNO_BACKEND", "SSNO_ISA", "TRITON_INTERPRET", "TORCH_EXTENSIONS_DIR", "CXX")
+VARIABLES = (
+    *("SSNO_BACKEND", "SSNO_ISA", "SSNO_HOST_CUDA", "TRITON_INTERPRET"),
+    *("TORCH_EXTENSIONS_DIR", "CXX", "CUDA_HOME", "TORCH_CUDA_ARCH_LIST"),
+)
 
 
 def main() -> None:
@@ -33,6 +36,8 @@ def info() -> None:
         ("triton", triton),
         ("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"),
         ("extension", extension_state()),
+        ("cuda extension", cuda_state()),
+        ("nvcc", nvcc_state()),
         *((variable, os.environ[variable]) for variable in VARIABLES if variable in os.environ),
     ):
         print(f"{name:20} {value}")
@@ -45,14 +50,30 @@ def info() -> None:
 
 def extension_state() -> str:
     """Where the compiled extension comes from and what it runs with, or why there is none."""
-    reason = extension.why_not()
+    reason = extension.cpu.why_not()
     if reason is not None:
         return f"none: {reason}"
     try:
         isa = ISA_NAMES[torch.ops.ssno_kernels.cpu_isa()]
     except RuntimeError as error:
         isa = str(error)
-    return f"{extension.loaded_from()} ({isa})"
+    return f"{extension.cpu.loaded_from} ({isa})"
+
+
+def cuda_state() -> str:
+    """Where the CUDA kernels come from, or what is missing for them."""
+    if extension.host_cuda() is None and torch.version.cuda and not torch.cuda.is_available():
+        return "none: no CUDA device is present"
+    reason = extension.cuda().why_not()
+    return f"none: {reason}" if reason else f"{extension.cuda().loaded_from}"
+
+
+def nvcc_state() -> str:
+    """nvcc and what it compiles for, or why not."""
+    try:
+        return f"{builder.nvcc()}, for {' '.join(builder.targets())}"
+    except builder.BuildError as error:
+        return f"none: {error}"
 
 
 def devices() -> dict[str, str]:

@@ -28,7 +28,7 @@ OPERATORS: dict[str, tuple[str, ...]] = {
     "selective_scan": ("triton", "cpu", "composite", "reference"),
     "cross_selective_scan": ("triton", "cpu", "composite", "reference"),
     "damped_conv": ("triton", "cpu", "composite", "reference"),
-    "alias_free_activation": ("triton", "cpu", "composite", "reference"),
+    "alias_free_activation": ("cuda", "triton", "cpu", "composite", "reference"),
 }
 """The backends each operator implements, in the order of preference."""
 
@@ -91,6 +91,16 @@ def _triton_missing() -> str | None:
     return None
 
 
+def _cuda_why_not(device: str, forced: bool) -> str | None:
+    if extension.host_cuda() and device == "cpu":
+        # a simulator, as triton's interpreter is
+        return extension.cuda().why_not() if forced else "cuda kernels on the host serve if forced"
+    if extension.host_cuda() or device != "cuda":
+        served = "CPU tensors (SSNO_HOST_CUDA)" if extension.host_cuda() else "CUDA tensors"
+        return f"cuda serves {served} here, not {device} tensors"
+    return extension.cuda().why_not()
+
+
 @_constant_when_traced
 def why_not(operator: str, backend: str, device: str, forced: bool = True) -> str | None:
     """Why `backend` cannot serve `operator` on tensors of `device`; None if it can."""
@@ -101,7 +111,7 @@ def why_not(operator: str, backend: str, device: str, forced: bool = True) -> st
     if backend == "cpu":
         if device != "cpu":
             return f"the cpu backend serves CPU tensors, not {device} tensors"
-        return extension.why_not()
+        return extension.cpu.why_not()
     if backend == "triton":
         if missing := _triton_missing():
             return missing
@@ -114,7 +124,7 @@ def why_not(operator: str, backend: str, device: str, forced: bool = True) -> st
             "CPU tensors (TRITON_INTERPRET=1)" if interpreting() else "CUDA, ROCm and XPU tensors"
         )
         return f"triton serves {served} here, not {device} tensors"
-    return f"{backend} serves CUDA tensors, not {device} tensors" if device != "cuda" else None
+    return _cuda_why_not(device, forced)
 
 
 @_constant_when_traced

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Settings for every test: the interpreter for Triton without a GPU, and poisoned allocations."""
+"""Settings for every test: what runs a GPU's kernels without one, and poisoned allocations."""
 
 import importlib.util
 import os
+from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # processes share the cores: do not spin
 
@@ -10,6 +11,7 @@ import torch
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when triton is first imported
+    os.environ.setdefault("SSNO_HOST_CUDA", str(Path(__file__).parent / "host_cuda"))
 
 import pytest
 

@@ -25,9 +25,8 @@ if unknown := REQUIRED - set(registry.BACKENDS):
 
 def device_of(backend: str) -> str:
     """The device on which this machine can run a backend."""
-    if backend in ("cuda", "triton") and torch.cuda.is_available() and not registry.interpreting():
-        return "cuda"
-    return "cpu"
+    on_host = {"cuda": registry.extension.host_cuda(), "triton": registry.interpreting()}
+    return "cuda" if torch.cuda.is_available() and not on_host.get(backend, True) else "cpu"
 
 
 def need(operator: str, backend: str) -> str:

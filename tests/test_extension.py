@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssno_kernels import extension
+from ssno_kernels import builder, extension
 
+CPU = builder.CPU
 ROOT = Path(__file__).parents[1]
 SOURCE = """
 #include <torch/csrc/stable/library.h>
@@ -28,22 +29,25 @@ STABLE_TORCH_LIBRARY_IMPL(ssno_test_NAME, CompositeExplicitAutograd, m) {
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A stand-in for an install: a tiny extension of its own, an empty cache, nothing loaded."""
+    """A stand-in for an install: a tiny extension of its own, an empty cache."""
     name = tmp_path.name.replace("-", "_")
     (tmp_path / "site" / "_csrc").mkdir(parents=True)
     (tmp_path / "site" / "_csrc" / "extension.cpp").write_text(SOURCE.replace("NAME", name))
     monkeypatch.setattr(extension, "_PACKAGE", tmp_path / "site")
-    monkeypatch.setattr(extension, "_loaded", None)
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "cache"))
-    extension.why_not.cache_clear()
-    yield tmp_path
-    extension.why_not.cache_clear()
+    return tmp_path
+
+
+@pytest.fixture
+def loader(package):
+    """As a new process would have it."""
+    return extension.Loader(CPU)
 
 
 def need_compiler() -> None:
     try:
-        extension._compiler()
-    except extension.BuildError as error:
+        builder.compiler()
+    except builder.BuildError as error:
         pytest.skip(str(error))
 
 
@@ -51,73 +55,66 @@ def loaded_hash(package: Path) -> int:
     return getattr(torch.ops, f"ssno_test_{package.name.replace('-', '_')}").source_hash()
 
 
-def fresh(monkeypatch) -> None:
-    """As a new process would be."""
-    monkeypatch.setattr(extension, "_loaded", None)
-    extension.why_not.cache_clear()
-
-
 def no_compiler_call(monkeypatch) -> None:
     def refuse(*_, **__):
         raise AssertionError("a compiler was called")
 
-    monkeypatch.setattr(extension.subprocess, "run", refuse)
+    monkeypatch.setattr(builder.subprocess, "run", refuse)
 
 
-def test_compiles_at_first_use_and_then_never_again(package, monkeypatch):
+def test_compiles_at_first_use_and_then_never_again(package, loader, monkeypatch):
     need_compiler()
-    assert extension.why_not() is None
-    assert extension.loaded_from().parent == package / "cache"
-    assert loaded_hash(package) == extension.source_hash(package / "site" / "_csrc")
+    assert loader.why_not() is None
+    assert loader.loaded_from.parent == package / "cache"
+    assert loaded_hash(package) == CPU.source_hash(package / "site" / "_csrc")
     no_compiler_call(monkeypatch)
-    assert extension.why_not() is None
-    fresh(monkeypatch)
-    assert extension.why_not() is None
+    assert loader.why_not() is None
+    assert extension.Loader(CPU).why_not() is None
     assert sorted(p.suffix for p in (package / "cache").iterdir()) == [".lock", ".so"]
 
 
-def test_extension_built_at_install_is_used(package, monkeypatch):
+def test_extension_built_at_install_is_used(package, loader, monkeypatch):
     need_compiler()
     folder = package / "site" / "_csrc"
-    target = package / "site" / f"{extension.built_name(folder)}.abi3.so"
-    extension.build(folder, target)
+    target = package / "site" / f"{CPU.built_name(folder)}.abi3.so"
+    CPU.build(folder, target)
     no_compiler_call(monkeypatch)
-    assert extension.why_not() is None
-    assert extension.loaded_from() == target
+    assert loader.why_not() is None
+    assert loader.loaded_from == target
     assert not (package / "cache").exists()
 
 
-def test_stale_binary_is_not_used(package):
+def test_stale_binary_is_not_used(package, loader):
     need_compiler()
     folder = package / "site" / "_csrc"
-    extension.build(folder, package / "site" / f"{extension.built_name(folder)}.abi3.so")
+    CPU.build(folder, package / "site" / f"{CPU.built_name(folder)}.abi3.so")
     with open(folder / "extension.cpp", "a") as file:
         file.write("// changed\n")
-    assert extension.why_not() is None
-    assert extension.loaded_from().parent == package / "cache"
-    assert loaded_hash(package) == extension.source_hash(folder)
+    assert loader.why_not() is None
+    assert loader.loaded_from.parent == package / "cache"
+    assert loaded_hash(package) == CPU.source_hash(folder)
 
 
 def test_header_and_flag_change_the_hash(package, monkeypatch):
     folder = package / "site" / "_csrc"
-    hashes = {extension.source_hash(folder)}
+    hashes = {CPU.source_hash(folder)}
     (folder / "extra.h").write_text("// new\n")
-    hashes.add(extension.source_hash(folder))
-    monkeypatch.setattr(extension, "_FLAGS", (*extension._FLAGS, "-g"))
-    hashes.add(extension.source_hash(folder))
+    hashes.add(CPU.source_hash(folder))
+    monkeypatch.setattr(CPU, "flags", (*CPU.flags, "-g"))
+    hashes.add(CPU.source_hash(folder))
     assert len(hashes) == 3
 
 
-def test_broken_binary_of_an_install_gives_way(package):
+def test_broken_binary_of_an_install_gives_way(package, loader):
     need_compiler()
     folder = package / "site" / "_csrc"
-    (package / "site" / f"{extension.built_name(folder)}.abi3.so").write_bytes(b"not a library")
-    assert extension.why_not() is None
-    assert extension.loaded_from().parent == package / "cache"
+    (package / "site" / f"{CPU.built_name(folder)}.abi3.so").write_bytes(b"not a library")
+    assert loader.why_not() is None
+    assert loader.loaded_from.parent == package / "cache"
 
 
 @pytest.mark.parametrize("named", ["/nonexistent/c++", None])
-def test_no_compiler(package, monkeypatch, named):
+def test_no_compiler(package, loader, monkeypatch, named):
     if named:
         monkeypatch.setenv("CXX", named)
         expected = r"no C\+\+ compiler was found \(CXX=/nonexistent/c\+\+\)"
@@ -125,48 +122,47 @@ def test_no_compiler(package, monkeypatch, named):
         monkeypatch.delenv("CXX", raising=False)
         monkeypatch.setenv("PATH", str(package))
         expected = r"no C\+\+ compiler was found \(c\+\+, g\+\+ or clang\+\+\)"
-    assert re.match(expected, extension.why_not())
+    assert re.match(expected, loader.why_not())
 
 
-def test_compiler_error_is_told_in_one_line_and_not_retried(package, monkeypatch):
+def test_compiler_error_is_told_in_one_line_and_not_retried(package, loader, monkeypatch):
     need_compiler()
     (package / "site" / "_csrc" / "broken.cpp").write_text("int f() { return nonsense; }\n")
-    reason = extension.why_not()
+    reason = loader.why_not()
     assert "failed: " in reason and "nonsense" in reason and "\n" not in reason
     assert not list((package / "cache").glob("*.so"))
     no_compiler_call(monkeypatch)
-    assert extension.why_not() == reason
+    assert loader.why_not() == reason
 
 
-def test_unwritable_cache_names_the_folder_and_the_variable(package, monkeypatch):
+def test_unwritable_cache_names_the_folder_and_the_variable(package, loader, monkeypatch):
     (package / "file").write_text("")
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(package / "file" / "cache"))
-    assert extension.why_not() == (
+    assert loader.why_not() == (
         f"the cache folder {package / 'file' / 'cache'} cannot be used (Not a directory); "
         "TORCH_EXTENSIONS_DIR names another"
     )
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_read_only_cache(package, monkeypatch):
+def test_read_only_cache(package, loader, monkeypatch):
     (package / "cache").mkdir(mode=0o500)
-    assert "cannot be used (Permission denied)" in extension.why_not()
+    assert "cannot be used (Permission denied)" in loader.why_not()
 
 
-def test_missing_sources(package):
+def test_missing_sources(package, loader):
     (package / "site" / "_csrc" / "extension.cpp").unlink()
-    assert (
-        extension.why_not() == "the sources of the compiled extension are missing from this install"
-    )
+    assert loader.why_not() == "the sources of the compiled extension are missing from this install"
 
 
 def test_processes_that_start_together_build_once(package):
     need_compiler()
     script = (
-        "import sys, pathlib; from ssno_kernels import extension\n"
+        "import sys, pathlib; from ssno_kernels import builder, extension\n"
         "extension._PACKAGE = pathlib.Path(sys.argv[1])\n"
-        "extension.build = lambda f, t, b=extension.build: (print('built'), b(f, t))\n"
-        "assert extension.why_not() is None"
+        "build = builder.Extension.build\n"
+        "builder.Extension.build = lambda *a: (print('built'), build(*a))\n"
+        "assert extension.cpu.why_not() is None"
     )
     command = [sys.executable, "-c", script, str(package / "site")]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -197,7 +193,7 @@ def test_import_loads_neither_triton_nor_a_compiler():
         "import sys, torch; before = set(sys.modules); import ssno_kernels; "
         "new = set(sys.modules) - before; "
         "assert 'triton' not in new and 'torch.utils.cpp_extension' not in new; "
-        "assert ssno_kernels.registry.extension.loaded_from() is None"
+        "assert ssno_kernels.registry.extension.cpu.loaded_from is None"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", script], env=environment, check=True)

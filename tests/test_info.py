@@ -30,15 +30,15 @@ def test_names_versions_and_every_backend(monkeypatch, capsys):
 
 
 def test_tells_why_there_is_no_extension(monkeypatch, capsys):
-    monkeypatch.setattr(registry.extension, "why_not", lambda: "no C++ compiler was found")
+    monkeypatch.setattr(registry.extension.cpu, "why_not", lambda: "no C++ compiler was found")
     text = run(monkeypatch, capsys, "info")
     assert "extension            none: no C++ compiler was found" in text
     assert "-> composite" in text
 
 
 def test_a_wrong_instruction_set_is_named(monkeypatch, capsys):
-    if registry.extension.why_not():
-        pytest.skip(registry.extension.why_not())
+    if registry.extension.cpu.why_not():
+        pytest.skip(registry.extension.cpu.why_not())
     monkeypatch.setenv("SSNO_ISA", "sse9")
     assert "SSNO_ISA is 'sse9'; expected avx512, avx2 or plain" in run(monkeypatch, capsys, "info")
 

@@ -17,6 +17,14 @@ import torch
 from ssno_kernels import BackendError, registry, use_backend
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def no_device(monkeypatch):
+    """CPU tensors, and no stand-in for a device: `cuda` cannot serve."""
+    monkeypatch.delenv("SSNO_HOST_CUDA", raising=False)
+
+
 each_operator = pytest.mark.parametrize("spec", harness.SPECS, ids=lambda s: s.name)
 
 
@@ -29,8 +37,8 @@ def test_backend_serves(spec, backend):
 
 @each_operator
 @pytest.mark.parametrize("force", ["argument", "context", "environment"])
-def test_forced_backend_that_cannot_serve(spec, force, monkeypatch):
-    """On CPU tensors `cuda` never serves; every way of forcing it reaches the call and raises."""
+def test_forced_backend_that_cannot_serve(spec, force, monkeypatch, no_device):
+    """Every way of forcing a backend reaches the call and raises."""
     inputs = harness.first_core(spec)
     with pytest.raises(BackendError, match=rf"backend='cuda' cannot serve {spec.name}.*these can"):
         if force == "argument":
@@ -51,7 +59,7 @@ def test_device_that_a_kernel_does_not_serve(spec):
 
 
 @each_operator
-def test_argument_wins_over_context_over_environment(spec, monkeypatch):
+def test_argument_wins_over_context_over_environment(spec, monkeypatch, no_device):
     monkeypatch.setenv("SSNO_BACKEND", "cuda")
     inputs = harness.first_core(spec)
     with use_backend("composite"):
@@ -101,7 +109,7 @@ def test_unknown_backend_names_its_source(source, monkeypatch):
 
 @each_operator
 def test_fall_to_composite_warns_once(spec, monkeypatch):
-    monkeypatch.setattr(registry.extension, "why_not", lambda: "the extension is left out")
+    monkeypatch.setattr(registry.extension.cpu, "why_not", lambda: "the extension is left out")
     monkeypatch.delenv("SSNO_BACKEND", raising=False)
     registry._warn_slow.cache_clear()
     inputs = harness.first_core(spec)
@@ -120,7 +128,7 @@ def test_fall_to_composite_warns_once(spec, monkeypatch):
 @each_operator
 def test_interpreter_serves_only_when_forced(spec, monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    monkeypatch.setattr(registry.extension, "why_not", lambda: None)
+    monkeypatch.setattr(registry.extension.cpu, "why_not", lambda: None)
     monkeypatch.delenv("SSNO_BACKEND", raising=False)
     assert registry.choose(spec.name, CPU, None) == "cpu"
 

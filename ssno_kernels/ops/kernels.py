@@ -13,23 +13,26 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from ..registry import OPERATORS
+
 _library = torch.library.Library("ssno_kernels", "FRAGMENT")
 
 
 def define(
     operator: str, package: str, schemas: dict[str, str], fakes: dict[str, Callable]
 ) -> None:
-    """Define an operator's kernels, by "fwd" and "bwd", for every kernel backend.
+    """Define an operator's kernels, by "fwd" and "bwd", for each of its kernel backends.
 
-    Those of `cpu` are implemented in csrc, those of `triton` in `kernel_triton` of the package,
-    which is imported when one is called.
+    Those of `cpu` and `cuda` are implemented in csrc, those of `triton` in `kernel_triton` of the
+    package, which is imported when one is called.
     """
     for direction, schema in schemas.items():
-        for backend in ("cpu", "triton"):
+        for backend in (b for b in OPERATORS[operator] if b in ("cuda", "triton", "cpu")):
             name = f"{operator}_{direction}_{backend}"
             _library.define(name + schema)
             torch.library.register_fake(f"ssno_kernels::{name}", fakes[direction], lib=_library)
-        _library.impl(name, _triton(name, package), "CompositeExplicitAutograd")
+            if backend == "triton":
+                _library.impl(name, _triton(name, package), "CompositeExplicitAutograd")
 
 
 def _triton(name: str, package: str) -> Callable:

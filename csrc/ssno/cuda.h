@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+// What kernels for NVIDIA devices use, under names of our own. A kernel file includes this and
+// knows nothing else of CUDA, so that the same file also runs on the host: with SSNO_HOST_CUDA
+// defined, host_cuda.h gives the same names there (tests/host_cuda), checks every access to shared
+// memory and every barrier, and nothing below applies.
+//
+//   SSNO_KERNEL(threads, blocks)   before a kernel's name: threads a block, blocks a multiprocessor
+//   SSNO_DEVICE                    before a device function
+//   thread() lane() warp()         within the block; blocks are one-dimensional, whole warps
+//   block_x() block_y() block_z()  within the grid
+//   shared<T>(offset)              a handle to shared memory, from a byte on; load, store, load16
+//   ... sync_block() sync_warp()       barriers; every thread must reach them shuffle...(value,
+//   ...)         of 4- or 8-byte values, by all lanes of a warp load16, store16                16
+//   aligned bytes of global memory as a Pack copy_async16, copy_commit, copy_wait<N>   16 bytes to
+//   shared memory, waited for in groups exp2_fast                      2^x, x < 2^-126 gives 0, two
+//   ulp bf16, f16, widen, narrow       half precisions as bits in memory launch from host code;
+//   throws std::runtime_error
+#pragma once
+
+#include <cstdint>
+
+namespace ssno::cuda {
+
+// 16 bytes, the widest access.
+template <class T>
+struct alignas(16) Pack {
+    static constexpr int SIZE = 16 / sizeof(T);
+    T v[SIZE];
+};
+
+struct bf16 {
+    uint16_t bits;
+};
+struct f16 {
+    uint16_t bits;
+};
+
+struct Grid {
+    int64_t x = 1, y = 1, z = 1;  // below 2^31, 2^16, 2^16
+};
+
+}  // namespace ssno::cuda
+
+#if defined(SSNO_HOST_CUDA)
+#include <host_cuda.h>
+#else
+#include "ssno/cuda_device.h"
+#endif
