@@ -122,7 +122,7 @@ SSNO_DEVICE void add_part(void* sums, int64_t at, T x, bool first) {
 
 // A tile's part of v_D, v_delta_bias
 template <class K>
-SSNO_DEVICE void add_row_sums(const Scan& scan, const Unit& unit, int64_t t0, bool first) {
+SSNO_DEVICE void add_row_sums(const Scan& scan, const Unit& unit, int64_t t0) {
     using T = typename K::T;
     const int steps = unit.steps(scan, unit.k, t0), row = row_at<K>(scan, unit.k, unit.c);
     T bias[1] = {0}, skip[1] = {0};
@@ -133,6 +133,7 @@ SSNO_DEVICE void add_row_sums(const Scan& scan, const Unit& unit, int64_t t0, bo
     sum_lanes<K::S>(bias);
     sum_lanes<K::S>(skip);
     if (unit.s != 0 || !unit.exists || steps == 0) return;
+    const bool first = unit.is_last(scan, unit.k, t0);
     const int64_t at = (unit.b * scan.chunks + unit.chunk(unit.k)) * scan.channels + unit.d;
     if (scan.v_D != nullptr) add_part(scan.v_D, at, skip[0], first);
     if (scan.v_bias != nullptr) add_part(scan.v_bias, at, bias[0], first);
@@ -140,7 +141,7 @@ SSNO_DEVICE void add_row_sums(const Scan& scan, const Unit& unit, int64_t t0, bo
 
 // A tile's part of the cotangents of a low-rank delta and of delta_weight
 template <class K>
-SSNO_DEVICE void add_low_rank(const Scan& scan, const Unit& unit, int64_t t0, bool first) {
+SSNO_DEVICE void add_low_rank(const Scan& scan, const Unit& unit, int64_t t0) {
     using T = typename K::T;
     const Shared<T> v_s = shared<T>(scan.at.v_dt);
     const int channels = 1 << scan.log_channels, chunks = 1 << scan.log_chunks;
@@ -170,7 +171,8 @@ SSNO_DEVICE void add_low_rank(const Scan& scan, const Unit& unit, int64_t t0, bo
             sum = fma(x[0], v_s.load(row_at<K>(scan, k, c) + t), sum);
         }
         const int64_t plane = (unit.b * scan.chunks + unit.chunk(k)) * rank + r;
-        add_part(scan.v_w, plane * scan.channels + unit.first_channel + c, sum, first);
+        add_part(scan.v_w, plane * scan.channels + unit.first_channel + c, sum,
+                 unit.is_last(scan, k, t0));
     }
 }
 

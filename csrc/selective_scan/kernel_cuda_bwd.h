@@ -23,58 +23,392 @@ struct Products {
     static constexpr int SIZE = 2 * F * PITCH;
 };
 
-// The state before the first step of a tile: given, saved, or from an earlier pass
+// The state before the tile at t0, which an earlier pass over its interval saved
+template <class K>
+SSNO_DEVICE States tile_state(const Scan& scan, const Unit& unit, int64_t t0) {
+    using T = typename K::T;
+    const int64_t tile = (t0 % scan.interval >> scan.log_steps) - 1;
+    const int64_t rows = scan.threads / K::S, size = scan.states * K::PARTS * rows;
+    T* p = static_cast<T*>(scan.tile_states) + (block_x() * scan.tiles + tile) * size;
+    return {p + unit.row - unit.d, 0, 1, rows * K::PARTS, rows};  // by rows, not channels
+}
+
 template <class K>
 SSNO_DEVICE States state_before(const Scan& scan, const Unit& unit, int64_t t0) {
     using T = typename K::T;
     const int64_t now = unit.start(scan, unit.k) + t0;
     if (now == 0) return scan.initial;
-    if (now % scan.interval == 0) {
-        T* p = static_cast<T*>(scan.checkpoints) + unit.b * scan.checkpoints_stride;
-        return plane_of<K>(scan, p, now / scan.interval - 1);
-    }
-    const int64_t tile = (now % scan.interval >> scan.log_steps) - 1;
-    const int64_t rows = scan.threads / K::S, size = scan.states * K::PARTS * rows;
-    T* p = static_cast<T*>(scan.tile_states) + (block_x() * scan.tiles + tile) * size;
-    return {p + unit.row - unit.d, -unit.b * 0, 1, rows * K::PARTS, rows};
+    if (t0 % scan.interval != 0) return tile_state<K>(scan, unit, t0);
+    T* p = static_cast<T*>(scan.checkpoints) + unit.b * scan.checkpoints_stride;
+    return plane_of<K>(scan, p, now / scan.interval - 1);
 }
 
-// Q or F steps of (S3) alone, or with their part of y
+// A tile of (S3); if `keep`, the states before every Q-th step are kept, and y too for a gate.
 template <class K>
 SSNO_DEVICE void recompute(const Scan& scan, const Unit& unit, int steps, bool keep,
                            const Rates<K>& rate, Numbers<K>& h) {
     using T = typename K::T;
-    const Shared<T> kept = shared<T>(scan.at.states);
     const int row = row_at<K>(scan, unit.k, unit.c);
     const Walk walk_B = Walk::of<K>(scan, unit, scan.B), walk_C = Walk::of<K>(scan, unit, scan.C);
     const bool observed = keep && scan.row[V_Z].p != nullptr;
     for (int t = 0; t < steps; t += F) {
-        if (keep && t % Q == 0) {
-            T v[K::NT * K::PARTS];
-#pragma unroll
-            for (int i = 0; i < K::NT * K::PARTS; ++i) v[i] = h[i / K::PARTS].part[i % K::PARTS];
-            put(kept, (t / Q * scan.threads + thread()) * (K::NT * K::PARTS), v);
-        }
-        T dt[F], x[F];
+        if (keep && t % Q == 0)
+            put_numbers<K>(shared<T>(scan.at.states), t / Q * scan.threads + thread(), h);
+        T dt[F], x[F], y[F];
         get(shared<T>(scan.at.dt), row + t, dt);
         get(shared<T>(scan.at.x), row + t, x);
 #pragma unroll
         for (int q = 0; q < F; ++q) {
-            if (t + q >= steps) break;
-            Numbers<K> B;
+            y[q] = 0;
+            if (t + q >= steps) continue;
+            Numbers<K> B, C;
             load_numbers<K>(shared<T>(scan.at.B), walk_B.at + (t + q) * walk_B.step, B);
 #pragma unroll
             for (int i = 0; i < K::NT; ++i)
                 h[i] = advance(decay<Range::any>(dt[q], rate[i]), h[i], x[q], B[i]);
             if (!observed) continue;
-            Numbers<K> C;
             load_numbers<K>(shared<T>(scan.at.C), walk_C.at + (t + q) * walk_C.step, C);
-            T y[1] = {0};
 #pragma unroll
-            for (int i = 0; i < K::NT; ++i) y[0] += observe(C[i], h[i]);
-            sum_lanes<K::S>(y);
-            if (unit.s == 0) accumulate(shared<T>(scan.at.y), row + t + q, y);
+            for (int i = 0; i < K::NT; ++i) y[q] += observe(C[i], h[i]);
+        }
+        if (!observed) continue;
+        sum_lanes<K::S>(y);
+        T mine[F / K::S];
+#pragma unroll
+        for (int i = 0; i < F / K::S; ++i) mine[i] = y[i];
+        accumulate(shared<T>(scan.at.y), row + t + unit.s * (F / K::S), mine);
+    }
+}
+
+// What a thread keeps of Q steps: their decays and the states before them
+template <class K>
+struct Window {
+    Numbers<K> a[Q], before[Q];
+};
+
+// The Q steps of a tile from step t on: their decays and states; h is left after the last.
+template <class K>
+SSNO_DEVICE void open(const Scan& scan, const Unit& unit, int t, int steps, const Rates<K>& rate,
+                      Window<K>& window, Numbers<K>& h) {
+    using T = typename K::T;
+    const int row = row_at<K>(scan, unit.k, unit.c);
+    const Walk walk = Walk::of<K>(scan, unit, scan.B);
+    load_numbers<K>(shared<T>(scan.at.states),
+                    (t / Q * scan.threads + thread()) * (K::NT * K::PARTS), h);
+#pragma unroll
+    for (int q = 0; q < Q; ++q) {
+        if (t + q >= steps) continue;
+        Numbers<K> B;
+        load_numbers<K>(shared<T>(scan.at.B), walk.at + (t + q) * walk.step, B);
+        const T dt = shared<T>(scan.at.dt).load(row + t + q);
+        const T x = shared<T>(scan.at.x).load(row + t + q);
+#pragma unroll
+        for (int i = 0; i < K::NT; ++i) {
+            window.a[q][i] = decay<Range::any>(dt, rate[i]);
+            window.before[q][i] = h[i];
+            h[i] = advance(window.a[q][i], h[i], x, B[i]);
         }
     }
 }
+
+// Re(conj(A) w) of the A that a rate was made of
+template <class T>
+SSNO_DEVICE T rate_dot(const Rate<T, false>& rate, const Real<T>& w) {
+    return T(1 / LOG2_E) * rate.part[0] * w.part[0];
+}
+template <class T>
+SSNO_DEVICE T rate_dot(const Rate<T, true>& rate, const Cplx<T>& w) {
+    constexpr double QUARTER = 1.57079632679489661923;
+    return T(1 / LOG2_E) * rate.part[0] * w.part[0] + T(QUARTER) * rate.part[1] * w.part[1];
+}
+
+// Sums F steps of products: over the rows of the warp, or over the steps where B or C is constant.
+template <class K>
+SSNO_DEVICE void sum_products(const Scan& scan, int q0) {
+    using T = typename K::T;
+    using P = Products<K>;
+    constexpr int V = Pack<T>::SIZE, QUADS = 2 * F * K::WIDTH / V;
+    constexpr int BESIDE = QUADS < WARP ? QUADS : WARP, PARTS = WARP / BESIDE;
+    const Shared<T> products = shared<T>(scan.at.products) + warp() * P::SIZE;
+    const Shared<T> columns = shared<T>(scan.at.columns);
+    sync_warp();
+#pragma unroll
+    for (int quad0 = 0; quad0 < QUADS; quad0 += BESIDE) {
+        const int quad = quad0 + lane() % BESIDE, part = lane() / BESIDE;
+        const int which = quad * V / K::WIDTH, i = quad * V % K::WIDTH;
+        T sum[V] = {};
+#pragma unroll
+        for (int r = 0; r < P::LANES / PARTS; ++r) {
+            T x[V];
+            get(products, which * P::PITCH + (part * (P::LANES / PARTS) + r) * K::WIDTH + i, x);
+#pragma unroll
+            for (int j = 0; j < V; ++j) sum[j] += x[j];
+        }
+#pragma unroll
+        for (int by = BESIDE; by < WARP; by *= 2)
+#pragma unroll
+            for (int j = 0; j < V; ++j) sum[j] += shuffle_xor(sum[j], by);
+        if (part == 0) put(columns, ((warp() * Q + q0) * 2 + which) * K::WIDTH + i, sum);
+    }
+    for (int which = 0; which < 2; ++which) {
+        if (!(which == 0 ? scan.B : scan.C).constant) continue;
+#pragma unroll
+        for (int j = 0; j < K::NT * K::PARTS; ++j) {
+            const int at = (which * scan.threads + thread()) * (K::NT * K::PARTS) + j;
+            const Shared<T> sums = shared<T>(scan.at.constants);
+            T sum = sums.load(at);
+            for (int q = 0; q < F; ++q)
+                sum += products.load((2 * q + which) * P::PITCH + lane() * (K::NT * K::PARTS) + j);
+            sums.store(at, sum);
+        }
+    }
+    sync_warp();
+}
+
+// (S6) to (S9) over the Q steps from step t on, the last first
+template <class K>
+SSNO_DEVICE void retreat(const Scan& scan, const Unit& unit, int t, int steps,
+                         const Rates<K>& rate, const Window<K>& window, Numbers<K>& h,
+                         Numbers<K>& v_h, Numbers<K>& v_A) {
+    using T = typename K::T;
+    const int row = row_at<K>(scan, unit.k, unit.c);
+    const Walk walk_B = Walk::of<K>(scan, unit, scan.B), walk_C = Walk::of<K>(scan, unit, scan.C);
+    const Shared<T> products = shared<T>(scan.at.products) + warp() * Products<K>::SIZE;
+    T v_dt[Q], v_x[Q];
+#pragma unroll
+    for (int q = Q - 1; q >= 0; --q) {
+        v_dt[q] = v_x[q] = 0;
+        Numbers<K> for_B = {}, for_C = {};
+        if (t + q < steps) {
+            Numbers<K> B, C;
+            load_numbers<K>(shared<T>(scan.at.B), walk_B.at + (t + q) * walk_B.step, B);
+            load_numbers<K>(shared<T>(scan.at.C), walk_C.at + (t + q) * walk_C.step, C);
+            const T dt = shared<T>(scan.at.dt).load(row + t + q);
+            const T x = shared<T>(scan.at.x).load(row + t + q);
+            const T v_y = shared<T>(scan.at.v_y).load(row + t + q);
+#pragma unroll
+            for (int i = 0; i < K::NT; ++i) {
+                const auto& before = window.before[q][i];
+                const auto r = advance_vjp(window.a[q][i], before, v_y, B[i], C[i], v_h[i]);
+                for_C[i] = observe_vjp(h[i], v_y);
+                for_B[i] = scale(x, r.v_state);
+                v_A[i] = scale_add(dt, r.w, v_A[i]);
+                v_dt[q] += rate_dot(rate[i], r.w);
+                v_x[q] += r.v_dt_u;
+                h[i] = before;
+            }
+        }
+        put_numbers<K>(products + (2 * (q % F) + 0) * Products<K>::PITCH, lane(), for_B);
+        put_numbers<K>(products + (2 * (q % F) + 1) * Products<K>::PITCH, lane(), for_C);
+        if (q % F == 0) sum_products<K>(scan, q);
+    }
+    sum_lanes<K::S>(v_dt);
+    sum_lanes<K::S>(v_x);
+    T mine[Q / K::S];
+#pragma unroll
+    for (int i = 0; i < Q / K::S; ++i) mine[i] = v_dt[i];
+    accumulate(shared<T>(scan.at.v_dt), row + t + unit.s * (Q / K::S), mine);
+#pragma unroll
+    for (int i = 0; i < Q / K::S; ++i) mine[i] = v_x[i];
+    accumulate(shared<T>(scan.at.v_x), row + t + unit.s * (Q / K::S), mine);
+}
+
+// Sums `columns` over the warps of each chunk and writes partial v_B and v_C of Q steps.
+template <class K>
+SSNO_DEVICE void write_columns(const Scan& scan, const Unit& unit, int64_t n0, int64_t t0, int t) {
+    using T = typename K::T;
+    const Shared<T> columns = shared<T>(scan.at.columns);
+    const int warps = (K::S << scan.log_channels) / WARP;  // of a chunk
+    const int count = (2 * Q * K::WIDTH) << scan.log_chunks;
+    for (int e = thread(); e < count; e += scan.threads) {
+        const int i = e % K::WIDTH, which = e / K::WIDTH % 2, q = e / (2 * K::WIDTH) % Q;
+        const int k = e / (2 * Q * K::WIDTH);
+        void* const out = which == 0 ? scan.v_B : scan.v_C;
+        if (out == nullptr || (which == 0 ? scan.B : scan.C).constant ||
+            n0 * K::PARTS + i >= scan.states * K::PARTS || t + q >= unit.steps(scan, k, t0))
+            continue;
+        T sum = 0;
+        for (int w = 0; w < warps; ++w)
+            sum += columns.load((((k * warps + w) * Q + q) * 2 + which) * K::WIDTH + i);
+        const int64_t tile = (unit.b * scan.runs + unit.run) * scan.blocks + unit.block;
+        const int64_t step = tile * scan.length + unit.start(scan, k) + t0 + t + q;
+        static_cast<T*>(out)[(step * scan.states + n0) * K::PARTS + i] = sum;
+    }
+}
+
+template <class K>
+SSNO_DEVICE void add_states(const Scan& scan, const Unit& unit, const Mine<K>& mine, void* sums,
+                            int64_t chunk, const Numbers<K>& x, bool first) {
+    const States to = plane_of<K>(scan, sums, chunk);
+#pragma unroll
+    for (int i = 0; i < K::NT; ++i)
+#pragma unroll
+        for (int c = 0; c < K::PARTS; ++c)
+            if (mine.has(scan, unit, i))
+                add_part(to.p, (mine.n + i) * to.n + c * to.c + unit.d, x[i].part[c], first);
+}
+
+// One tile of steps, from t0 of the chunk on, for the states from n0 on
+template <class K>
+SSNO_DEVICE void sweep_states(const Scan& scan, const Unit& unit, int64_t t0, int64_t n0) {
+    using T = typename K::T;
+    const bool first = unit.is_last(scan, unit.k, t0);
+    const Mine<K> mine(unit, n0);
+    const int steps = unit.steps(scan, unit.k, t0), longest = unit.steps(scan, 0, t0);
+    const int64_t chunk = unit.b * scan.chunks + unit.chunk(unit.k);
+    const int64_t now = unit.start(scan, unit.k) + t0;
+    stage_plane<K>(scan, unit, scan.B, ALONG_B, n0, t0, shared<T>(scan.at.B));
+    stage_plane<K>(scan, unit, scan.C, ALONG_C, n0, t0, shared<T>(scan.at.C));
+    Numbers<K> h, v_h, v_A;
+    Rates<K> rate;
+    const Shared<T> constants = shared<T>(scan.at.constants);
+    const bool constant = scan.B.constant || scan.C.constant;
+    if (constant)
+        for (int i = 0; i < 2 * K::NT * K::PARTS; ++i)
+            constants.store(i / (K::NT * K::PARTS) * scan.threads * K::NT * K::PARTS +
+                                thread() * K::NT * K::PARTS + i % (K::NT * K::PARTS),
+                            T(0));
+    if (steps > 0) {
+        load_rates<K>(scan, unit, mine, rate);
+        load_states<K>(scan, unit, mine, state_before<K>(scan, unit, t0), h);
+        load_states<K>(
+            scan, unit, mine,
+            first && scan.chunks == 1 ? scan.final : plane_of<K>(scan, scan.carried.state, chunk),
+            v_h);
+    }
+#pragma unroll
+    for (int i = 0; i < K::NT; ++i) v_A[i] = {};
+    sync_block();
+    recompute<K>(scan, unit, steps, true, rate, h);
+    for (int t = (longest - 1) / Q * Q; t >= 0; t -= Q) {
+        if (t < steps) {
+            Window<K> window;
+            open<K>(scan, unit, t, steps, rate, window, h);
+            retreat<K>(scan, unit, t, steps, rate, window, h, v_h, v_A);
+        }
+        sync_block();
+        write_columns<K>(scan, unit, n0, t0, t);
+        sync_block();
+    }
+    if (steps == 0) return;
+    if (scan.v_A != nullptr) add_states<K>(scan, unit, mine, scan.v_A, chunk, v_A, first);
+    for (int which = 0; which < 2 && constant; ++which) {
+        void* const out = which == 0 ? scan.v_B : scan.v_C;
+        if (out == nullptr || !(which == 0 ? scan.B : scan.C).constant) continue;
+        load_numbers<K>(constants, (which * scan.threads + thread()) * K::NT * K::PARTS, v_A);
+        add_states<K>(scan, unit, mine, out, chunk, v_A, first);
+    }
+    if (now == 0 && scan.v_initial.p != nullptr)
+        store_states<K>(scan, unit, mine, scan.v_initial, v_h);
+    store_states<K>(scan, unit, mine, plane_of<K>(scan, scan.carried.state, chunk), v_h);
+}
+
+// The states before the tiles of an interval, but for its first, from t0 on
+template <class K>
+SSNO_DEVICE void save_tile_states(const Scan& scan, const Unit& unit, int64_t t0, int64_t stop) {
+    using T = typename K::T;
+    const int64_t tile = int64_t(1) << scan.log_steps;
+    for (; t0 + tile < stop; t0 += tile) {
+        fill_table(scan, unit, t0, true);
+        sync_block();
+        stage_adjoint<K>(scan, unit, t0, true);
+        const int steps = unit.steps(scan, unit.k, t0);
+        for (int64_t n0 = 0; n0 < scan.states; n0 += K::TILE) {
+            const Mine<K> mine(unit, n0);
+            stage_plane<K>(scan, unit, scan.B, ALONG_B, n0, t0, shared<T>(scan.at.B));
+            sync_block();
+            if (steps == tile) {
+                Numbers<K> h;
+                Rates<K> rate;
+                load_rates<K>(scan, unit, mine, rate);
+                load_states<K>(scan, unit, mine, state_before<K>(scan, unit, t0), h);
+                recompute<K>(scan, unit, steps, false, rate, h);
+                store_states<K>(scan, unit, mine, tile_state<K>(scan, unit, t0 + tile), h);
+            }
+            sync_block();
+        }
+    }
+}
+
+template <class K>
+SSNO_KERNEL(256, sizeof(typename K::T) == 8 ? 1 : 2)
+scan_backward(const Scan scan) {
+    for (int64_t i = block_x(); i < scan.units; i += scan.grid) {
+        const Unit unit = Unit::of<K>(scan, i);
+        stage_parameters<K>(scan, unit);
+        const int64_t span = unit.span(scan), tile = int64_t(1) << scan.log_steps;
+        bool saved = false;  // the states before this tile and the others of its interval
+        for (int64_t t0 = (span - 1) / tile * tile; t0 >= 0; t0 -= tile) {
+            const int64_t base = t0 / scan.interval * scan.interval;
+            if (!saved && scan.interval > tile) save_tile_states<K>(scan, unit, base, t0 + 1);
+            saved = t0 > base;
+            fill_table(scan, unit, t0, true);
+            sync_block();
+            stage_adjoint<K>(scan, unit, t0, true);
+            for (int64_t n0 = 0; n0 < scan.states; n0 += K::TILE)
+                sweep_states<K>(scan, unit, t0, n0);
+            sync_block();
+            write_adjoint<K>(scan, unit, t0);
+            sync_block();
+            add_row_sums<K>(scan, unit, t0);
+            add_low_rank<K>(scan, unit, t0);
+            sync_block();
+        }
+    }
+}
+
+// The affine map of a chunk's adjoint: its cotangent before the chunk from zero after it, and the
+// product of its decays
+template <class K>
+SSNO_KERNEL(256, 2)
+scan_adjoint_ends(const Scan scan) {
+    using T = typename K::T;
+    const Unit unit = Unit::of<K>(scan, block_x());
+    stage_parameters<K>(scan, unit);
+    const int64_t span = unit.span(scan), tile = int64_t(1) << scan.log_steps;
+    const int row = row_at<K>(scan, unit.k, unit.c);
+    const Walk walk = Walk::of<K>(scan, unit, scan.C);
+    for (int64_t n0 = 0; n0 < scan.states; n0 += K::TILE) {
+        const Mine<K> mine(unit, n0);
+        Numbers<K> v_h, product;
+        Rates<K> rate;
+        load_rates<K>(scan, unit, mine, rate);
+        T total = 0;
+#pragma unroll
+        for (int i = 0; i < K::NT; ++i) {
+            v_h[i] = product[i] = {};
+            product[i].part[0] = 1;
+        }
+        for (int64_t t0 = (span - 1) / tile * tile; t0 >= 0; t0 -= tile) {
+            fill_table(scan, unit, t0, true);
+            sync_block();
+            stage_adjoint<K>(scan, unit, t0, false);
+            stage_plane<K>(scan, unit, scan.C, ALONG_C, n0, t0, shared<T>(scan.at.C));
+            sync_block();
+#pragma unroll 4
+            for (int t = unit.steps(scan, unit.k, t0) - 1; t >= 0; --t) {
+                Numbers<K> C;
+                load_numbers<K>(shared<T>(scan.at.C), walk.at + t * walk.step, C);
+                const T dt = shared<T>(scan.at.dt).load(row + t);
+                const T v_y = shared<T>(scan.at.v_y).load(row + t);
+                total += dt;
+#pragma unroll
+                for (int i = 0; i < K::NT; ++i) {
+                    const auto a = decay<Range::any>(dt, rate[i]);
+                    v_h[i] = conj_mul(a, observe_vjp(C[i], v_y) + v_h[i]);
+                    if constexpr (K::X) product[i] = conj_mul(a, product[i]);
+                }
+            }
+            sync_block();
+        }
+#pragma unroll
+        for (int i = 0; i < K::NT; ++i)
+            if constexpr (!K::X) product[i] = decay<Range::any>(total, rate[i]);
+        if (unit.chunk(unit.k) >= scan.chunks) continue;
+        const int64_t chunk = unit.b * scan.chunks + unit.chunk(unit.k);
+        store_states<K>(scan, unit, mine, plane_of<K>(scan, scan.carried.state, chunk), v_h);
+        store_states<K>(scan, unit, mine, plane_of<K>(scan, scan.carried.decay, chunk), product);
+    }
+}
+
 }  // namespace ssno::cuda

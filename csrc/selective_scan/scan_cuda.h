@@ -45,11 +45,25 @@ struct Mapping {
 // Where things lie in shared memory: in bytes
 struct Places {
     int table = 0, D = 0, bias = 0;             // offsets along time; parameters of the channels
-    int dt = 0, x = 0, y = 0;                   // rows of steps; x is dt u, in an adjoint v_y
+    int dt = 0, x = 0, y = 0;                   // rows of steps; x is dt u
     int B = 0, C = 0;                           // of a tile of states
-    int v_dt = 0, v_x = 0;                      // rows of steps: the sums over states of (S9)
-    int states = 0, products = 0, columns = 0;  // see kernel_cuda_bwd.h
+    int v_y = 0, v_dt = 0, v_x = 0;             // rows of steps: also the sums over states of (S9)
+    int states = 0, products = 0, columns = 0, constants = 0;  // see kernel_cuda_bwd.h
     int bytes = 0;
+};
+
+// Sums of the planes of partial sums, of a parameter's shape and of a variable B's or C's
+struct ParameterSum {
+    const void* parts = nullptr;  // (count, rows, channels); a row m is state m / numbers
+    void* out = nullptr;
+    int64_t count = 0, rows = 0, channels = 0, numbers = 1;
+    int64_t d = 0, n = 0, c = 0;  // strides of `out`
+};
+struct PlaneSum {
+    const void* parts = nullptr;  // (B, groups, tiles, L, rows)
+    Plane out;
+    int64_t batch = 0, groups = 1, tiles = 0, length = 0, rows = 0, numbers = 1;
+    int64_t inner = Path::ENDLESS, middle = Path::ENDLESS;
 };
 
 struct Carried {  // states between chunks (and tiles), (B, chunks, N', D), and the chunks' decays
@@ -72,15 +86,15 @@ struct Scan {
     int threads = 0, log_channels = 0, log_chunks = 0, log_steps = 0, pitch = 0;
     Mapping in, out;
     Places at;
-    int64_t interval = 0, checkpoints_stride = 0, slots = 0;
+    int64_t interval = 0, checkpoints_stride = 0;
     void* checkpoints = nullptr;
     Carried carried;
     bool through_memory = false;  // states pass from tile to tile through `carried`
 
-    // of the backward
-    bool want_v_x = false, want_v_dt = false, want_v_B = false, want_v_C = false;
-    bool want_v_A = false, want_v_w = false, want_v_D = false, want_v_bias = false;
-    void* tile_states = nullptr;  // (grid, tiles of an interval - 1, N', rows)
+    // of the backward; what is null is not wanted
+    States v_initial;
+    int64_t tiles = 0;            // of an interval, less one
+    void* tile_states = nullptr;  // (grid, tiles, N', rows)
     void* v_A = nullptr;          // partial sums, (B, chunks, N', D)
     void* v_B = nullptr;          // the same if constant, else (B, runs, blocks, L, N')
     void* v_C = nullptr;

@@ -67,6 +67,11 @@ struct Unit {
         const int64_t left = span - t0, most = int64_t(1) << scan.log_steps;
         return static_cast<int>(left < 0 ? 0 : left < most ? left : most);
     }
+    // Whether no step of chunk `of` follows the tile at t0
+    SSNO_DEVICE bool is_last(const Scan& scan, int of, int64_t t0) const {
+        const int64_t end = t0 + (int64_t(1) << scan.log_steps);
+        return end >= scan.chunk || start(scan, of) + end >= scan.length;
+    }
     // Steps of the longest of its chunks
     SSNO_DEVICE int64_t span(const Scan& scan) const {
         const int64_t left = scan.length - start(scan, 0);
@@ -197,12 +202,12 @@ SSNO_DEVICE void store_steps(const Rows& rows, int64_t at, int count,
 // V steps of a row in shared memory
 template <class T, int V>
 SSNO_DEVICE void put(Shared<T> rows, int at, const T (&x)[V]) {
-    if constexpr (V == 1) {
-        rows.store(at, x[0]);
-    } else {
-        constexpr int P = Pack<T>::SIZE;
+    constexpr int P = V % Pack<T>::SIZE == 0 ? Pack<T>::SIZE : 1;
 #pragma unroll
-        for (int j = 0; j < V; j += P) {
+    for (int j = 0; j < V; j += P) {
+        if constexpr (P == 1) {
+            rows.store(at + j, x[j]);
+        } else {
             Pack<T> pack;
 #pragma unroll
             for (int i = 0; i < P; ++i) pack.v[i] = x[j + i];
@@ -212,12 +217,12 @@ SSNO_DEVICE void put(Shared<T> rows, int at, const T (&x)[V]) {
 }
 template <class T, int V>
 SSNO_DEVICE void get(Shared<T> rows, int at, T (&x)[V]) {
-    if constexpr (V == 1) {
-        x[0] = rows.load(at);
-    } else {
-        constexpr int P = Pack<T>::SIZE;
+    constexpr int P = V % Pack<T>::SIZE == 0 ? Pack<T>::SIZE : 1;
 #pragma unroll
-        for (int j = 0; j < V; j += P) {
+    for (int j = 0; j < V; j += P) {
+        if constexpr (P == 1) {
+            x[j] = rows.load(at + j);
+        } else {
             const Pack<T> pack = rows.load16(at + j);
 #pragma unroll
             for (int i = 0; i < P; ++i) x[j + i] = pack.v[i];

@@ -24,12 +24,13 @@ template <class K>
 SSNO_DEVICE void load_states(const Scan& scan, const Unit& unit, const Mine<K>& mine,
                              const States& from, Numbers<K>& h) {
     using T = typename K::T;
-    const T* p = static_cast<const T*>(from.p) + unit.b * from.b + unit.d * from.d;
+    const T* p = static_cast<const T*>(from.p);
+    if (p != nullptr) p += unit.b * from.b + unit.d * from.d;
 #pragma unroll
     for (int i = 0; i < K::NT; ++i)
 #pragma unroll
         for (int c = 0; c < K::PARTS; ++c)
-            h[i].part[c] = from.p != nullptr && mine.has(scan, unit, i)
+            h[i].part[c] = p != nullptr && mine.has(scan, unit, i)
                                ? p[(mine.n + i) * from.n + c * from.c]
                                : T(0);
 }
@@ -75,6 +76,15 @@ SSNO_DEVICE void load_numbers(Shared<typename K::T> from, int at, Numbers<K>& x)
     get(from, at, v);
 #pragma unroll
     for (int i = 0; i < K::NT * K::PARTS; ++i) x[i / K::PARTS].part[i % K::PARTS] = v[i];
+}
+
+// Keeps a thread's numbers in shared memory; `slot` counts threads.
+template <class K>
+SSNO_DEVICE void put_numbers(Shared<typename K::T> to, int slot, const Numbers<K>& x) {
+    typename K::T v[K::NT * K::PARTS];
+#pragma unroll
+    for (int i = 0; i < K::NT * K::PARTS; ++i) v[i] = x[i / K::PARTS].part[i % K::PARTS];
+    put(to, slot * (K::NT * K::PARTS), v);
 }
 
 // Sums of M values over S lanes side by side: lane s is left with sums s M/S to (s+1) M/S - 1, or

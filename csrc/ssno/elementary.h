@@ -23,6 +23,9 @@ constexpr T ROUND_TO_INTEGER = sizeof(T) == 8 ? T(6755399441055744.0) : T(125829
 template <class T>
 constexpr int MANTISSA = sizeof(T) == 8 ? 52 : 23;
 
+template <class T>
+constexpr typename Lanes<T>::Int SIGN = std::numeric_limits<typename Lanes<T>::Int>::min();
+
 // (2^f - 1) / f for |f| <= 1/2
 template <class T>
 SSNO_INLINE Vec<T> exp2_fraction(Vec<T> f) {
@@ -247,8 +250,7 @@ SSNO_INLINE void cos_sin_quarters(Vec<T> t, Vec<T> high, Vec<T> low, Vec<T>& cos
     const IVec<T> odd = -(n & 1);
     const IVec<T> a = bits<T>(c), b = bits<T>(s);
     constexpr int TOP = 8 * sizeof(T) - 2;
-    constexpr typename Lanes<T>::Int LOWEST = std::numeric_limits<typename Lanes<T>::Int>::min();
-    const IVec<T> sign = IVec<T>{} + LOWEST;
+    const IVec<T> sign = IVec<T>{} + SIGN<T>;
     cosine = from_bits<T>(((a & ~odd) | (b & odd)) ^ (((n + 1) << TOP) & sign));
     sine = from_bits<T>(((b & ~odd) | (a & odd)) ^ ((n << TOP) & sign));
 }
@@ -281,9 +283,6 @@ SSNO_INLINE Vec<T> log1p_unit(Vec<T> y) {
 }
 
 constexpr double LOG2_E = 1.4426950408889634074;
-
-template <class T>
-constexpr typename Lanes<T>::Int SIGN = std::numeric_limits<typename Lanes<T>::Int>::min();
 
 template <class T>
 SSNO_INLINE Vec<T> absolute(Vec<T> x) {

@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: MIT
+// How a sweep is laid on the device, and its launch.
+#include <algorithm>
+#include <numeric>
+#include <stdexcept>
+#include <vector>
+
+#include "selective_scan/kernel_cuda.h"
+#include "selective_scan/launch_cuda.h"
+
+namespace ssno::cuda {
+
+#define SSNO_DECLARE(T, E)                                                     \
+    extern template void run_sweep<T, E>(const Scan&, bool, bool, void*);      \
+    extern template void run_sums<T, E>(const ParameterSum (&)[6], const PlaneSum (&)[3], void*);
+SSNO_DECLARE(double, double)
+SSNO_DECLARE(float, float)
+SSNO_DECLARE(float, bf16)
+SSNO_DECLARE(float, f16)
+#undef SSNO_DECLARE
+
+}  // namespace ssno::cuda
+
+namespace ssno::selective_scan {
+
+using namespace ssno::cuda;
+
+namespace {
+
+constexpr int LOG_STEPS = 6, LEAST_LOG_STEPS = 3;  // of a tile
+constexpr int64_t SIDE_BY_SIDE = 8;                // chunks, where those are neighbours in memory
+// Warps on a multiprocessor: from how many on time is not cut, and how many cutting it aims at
+constexpr int64_t ENOUGH_WARPS = 8, WANTED_WARPS = 16;
+
+int log2_ceil(int64_t x) {
+    int log = 0;
+    while (int64_t(1) << log < x) ++log;
+    return log;
+}
+
+Rows to_rows(const Activation& a, Dtype dtype) {
+    Rows r;
+    r.p = static_cast<char*>(a.p);
+    r.b = a.b;
+    r.d = a.d;
+    r.dtype = a.p == nullptr ? dtype : a.dtype;
+    return r;
+}
+
+Plane to_plane(const Projection& m, int64_t channels) {
+    Plane r;
+    r.p = static_cast<char*>(const_cast<void*>(m.p));
+    r.constant = m.constant;
+    r.b = m.b;
+    r.d = m.g;
+    r.n = m.n;
+    r.c = m.c;
+    r.share = channels / m.groups;
+    return r;
+}
+
+Steps steps_of(const Path& path, int64_t inner, int64_t middle) {
+    Steps s{path.t, 0, 0};
+    if (inner < Path::ENDLESS) s.t1 = path.at(inner);
+    if (middle < Path::ENDLESS) s.t2 = path.at(inner * middle);
+    return s;
+}
+
+bool runs_along(const Steps& s) { return s.t == 1 || s.t == -1; }
+
+}  // namespace
+
+CudaSweep::CudaSweep(const Params& p, bool backward)
+    : grad_(p.grad), dtype_(p.dtype), complex_(p.is_complex), backward_(backward) {
+    Scan& s = scan_;
+    const Cotangents& g = p.grad;
+    s.batch = p.batch;
+    s.channels = p.channels;
+    s.length = p.length;
+    s.states = p.states;
+    s.rank = p.rank;
+    s.softplus = p.delta_softplus;
+    s.A = p.A;
+    s.D = p.D;
+    s.bias = p.delta_bias;
+    s.weight = p.delta_weight;
+    s.initial = p.initial_state;
+    s.final = backward ? g.v_final_state : p.final_state;
+    s.v_initial = g.v_initial_state;
+    s.interval = p.interval;
+    s.checkpoints = p.checkpoints;
+    s.checkpoints_stride = p.checkpoints_stride;
+    lay_out(p);
+    cut();
+    map();
+    scratch_ = assign(nullptr);
+}
+
+// Tensors along time, on the counters that all of them share. A traversal's path through one tensor
+// merges the axes it can; the counters are those that no tensor merges.
+void CudaSweep::lay_out(const Params& p) {
+    Scan& s = scan_;
+    const Cotangents& g = p.grad;
+    const Activation none;
+    const Activation* rows[ROWS] = {&p.u,     &p.delta, &p.z,
+                                    &p.out,   backward_ ? &g.sum : &p.sum,
+                                    &g.v_out, &g.v_u,   p.rank > 0 ? &none : &g.v_delta,
+                                    &g.v_z};
+    const Projection* planes[4] = {&p.B, &p.C, &g.v_B, &g.v_C};
+    std::vector<const Path*> paths;
+    for (const Activation* a : rows)
+        if (a->p != nullptr) paths.push_back(&a->path);
+    for (const Projection* m : planes)
+        if (m->p != nullptr && !m->constant) paths.push_back(&m->path);
+    if (g.v_delta.p != nullptr) paths.push_back(&g.v_delta.path);
+    std::vector<int64_t> ends;
+    for (const Path* path : paths) {
+        if (path->inner == Path::ENDLESS) continue;
+        ends.push_back(path->inner);
+        if (path->middle < Path::ENDLESS) ends.push_back(path->inner * path->middle);
+    }
+    std::sort(ends.begin(), ends.end());
+    ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
+    if (!ends.empty()) s.inner = ends[0];
+    if (ends.size() > 1) s.middle = ends[1] / ends[0];
+    for (int i = 0; i < ROWS; ++i) {
+        s.row[i] = to_rows(*rows[i], p.dtype);
+        s.row[i].step = steps_of(rows[i]->path, s.inner, s.middle);
+    }
+    const auto plane = [&](const Projection& m) {
+        Plane r = to_plane(m, p.channels);
+        if (!m.constant) r.step = steps_of(m.path, s.inner, s.middle);
+        return r;
+    };
+    s.B = plane(p.B);
+    s.C = plane(p.C);
+    v_B_ = plane(g.v_B);
+    v_C_ = plane(g.v_C);
+    v_low_.p = p.rank > 0 ? static_cast<char*>(g.v_delta.p) : nullptr;
+    v_low_.b = g.v_delta.b;
+    v_low_.n = g.v_delta.d;
+    v_low_.step = steps_of(g.v_delta.path, s.inner, s.middle);
+}
+
+// Tiles of channels, chunks of time, threads. Time is cut where batch and channels do not fill the
+// device, or where a traversal's neighbours in memory are a chunk apart.
+void CudaSweep::cut() {
+    Scan& s = scan_;
+    const int lanes = lanes_of_row(s.states, complex_, backward_);
+    const int64_t in_B = s.B.constant ? s.channels : s.B.share;
+    const int64_t in_C = s.C.constant ? s.channels : s.C.share;
+    s.per_run = std::gcd(in_B, in_C);
+    s.runs = s.channels / s.per_run;
+    const int least = log2_ceil(WARP / lanes);
+    s.log_channels = std::clamp(log2_ceil(s.per_run), least, least + 2);
+    const int64_t unit = std::max<int64_t>(s.interval, int64_t(1) << LOG_STEPS);
+    s.log_steps = std::clamp(log2_ceil(s.length), LEAST_LOG_STEPS, LOG_STEPS);
+    const Rows& u = s.row[U];
+    const bool apart = s.inner % unit == 0 && s.inner * SIDE_BY_SIDE <= s.length &&
+                       !runs_along(u.step) && u.d != 1 &&
+                       (u.step.t1 == 1 || u.step.t1 == -1);
+    if (apart) {
+        s.log_channels = least;
+        s.log_chunks = log2_ceil(SIDE_BY_SIDE);
+        s.log_steps = LOG_STEPS - 2;
+        s.chunk = s.inner;
+    } else {
+        const int64_t warps = s.batch * s.runs * lanes *
+                              ((s.per_run + (1 << s.log_channels) - 1) >> s.log_channels << s.log_channels) /
+                              WARP;
+        const int64_t device = multiprocessors();
+        const int64_t chunks = warps == 0 || warps >= ENOUGH_WARPS * device
+                                   ? 1
+                                   : (WANTED_WARPS * device + warps - 1) / warps;
+        s.chunk = ((s.length + chunks - 1) / chunks + unit - 1) / unit * unit;
+    }
+    if (s.interval > 0 && s.interval % (int64_t(1) << s.log_steps) != 0)
+        throw std::invalid_argument("interval is not a multiple of the steps of a tile");
+    s.blocks = ((s.per_run - 1) >> s.log_channels) + 1;
+    s.chunks = (s.length + s.chunk - 1) / s.chunk;
+    s.chunk_blocks = ((s.chunks - 1) >> s.log_chunks) + 1;
+    s.units = s.batch * s.chunk_blocks * s.runs * s.blocks;
+    s.threads = lanes << (s.log_channels + s.log_chunks);
+    s.pitch = (1 << s.log_steps) + 16 / (dtype_ == Dtype::f64 ? 8 : 4);
+    const int64_t reach = std::min(s.interval, s.length);
+    s.tiles = backward_ ? std::max<int64_t>((reach - 1) >> s.log_steps, 0) : 0;
+    s.grid = s.tiles > 0 ? std::min(s.units, 4 * multiprocessors()) : s.units;
+}
+
+// Whether 16 bytes along time can be read or written at once
+bool CudaSweep::along_time(int which) const {
+    const Rows& r = scan_.row[which];
+    const int64_t size = element_size(r.dtype), V = 16 / element_size(dtype_);
+    const auto fits = [&](int64_t stride) { return stride % V == 0; };
+    const char* first = r.step.t < 0 ? r.p - (V - 1) * size : r.p;
+    return runs_along(r.step) && reinterpret_cast<uintptr_t>(first) % 16 == 0 &&
+           (scan_.batch == 1 || fits(r.b)) && fits(r.step.t1) && fits(r.step.t2) &&
+           (fits(r.d) || (scan_.channels == 1 && scan_.rank <= 1)) &&
+           (scan_.inner == Path::ENDLESS || fits(scan_.inner));
+}
+
+void CudaSweep::map() {
+    const auto mapping = [&](std::initializer_list<int> tensors) {
+        Mapping m;
+        m.vector = true;
+        const Rows* main = nullptr;
+        for (const int i : tensors) {
+            if (scan_.row[i].p == nullptr) continue;
+            if (main == nullptr) main = &scan_.row[i];
+            m.vector &= along_time(i);
+        }
+        const int rows = scan_.log_channels + scan_.log_chunks;
+        const int half = element_size(dtype_) == 2 ? 4 : 3;  // rows, for 32 bytes side by side
+        m.by_chunk = scan_.log_chunks > 0;
+        const bool along = main != nullptr && runs_along(main->step);
+        m.log_rows = std::min(rows, along ? 0 : m.by_chunk ? scan_.log_chunks : half);
+        m.log_rows = std::max(m.log_rows, 5 - scan_.log_steps);
+        return m;
+    };
+    if (backward_) {
+        scan_.in = mapping({U, DELTA, V_OUT, Z});
+        scan_.out = mapping({V_U, V_DELTA, V_Z, SUM, U, DELTA, V_OUT, Z});
+    } else {
+        scan_.in = mapping({U, DELTA});
+        scan_.out = mapping({OUT, SUM, Z});
+    }
+}
+
+// Hands out memory for states between chunks and partial sums; returns how many bytes it is.
+int64_t CudaSweep::assign(char* memory) {
+    Scan& s = scan_;
+    const Cotangents& g = grad_;
+    const int64_t size = dtype_ == Dtype::f64 ? 8 : 4, numbers = complex_ ? 2 : 1;
+    const int64_t chunks = s.batch * s.chunks, tiles = s.batch * s.runs * s.blocks;
+    const int64_t states = s.states * numbers;
+    int64_t end = 0;
+    const auto take = [&](bool wanted, int64_t count) -> void* {
+        if (!wanted || count == 0) return nullptr;
+        const int64_t begin = end;
+        end += (count * size + 255) / 256 * 256;
+        return memory == nullptr ? nullptr : memory + begin;
+    };
+    const bool through_memory = states > MOST_NUMBERS;
+    s.carried.state =
+        take(backward_ || s.chunks > 1 || through_memory, chunks * states * s.channels);
+    s.carried.decay = take(s.chunks > 1, chunks * states * s.channels);
+    if (!backward_) return end;
+    const int64_t lanes = lanes_of_row(s.states, complex_, true);
+    s.tile_states = take(true, s.grid * s.tiles * states * (s.threads / lanes));
+    s.v_A = take(g.v_A.p != nullptr, chunks * states * s.channels);
+    s.v_D = take(g.v_D.p != nullptr, chunks * s.channels);
+    s.v_bias = take(g.v_delta_bias.p != nullptr, chunks * s.channels);
+    s.v_w = take(g.v_delta_weight.p != nullptr, chunks * s.rank * s.channels);
+    s.v_low = take(s.rank > 0 && g.v_delta.p != nullptr, tiles * s.length * s.rank);
+    const auto projection = [&](const Projection& v, bool constant) {
+        return take(v.p != nullptr, states * (constant ? chunks * s.channels : tiles * s.length));
+    };
+    s.v_B = projection(g.v_B, s.B.constant);
+    s.v_C = projection(g.v_C, s.C.constant);
+    return end;
+}
+
+void CudaSweep::sum_up(void* stream) const {
+    const Scan& s = scan_;
+    const Cotangents& g = grad_;
+    const int64_t numbers = complex_ ? 2 : 1, chunks = s.batch * s.chunks;
+    ParameterSum parameters[6];
+    PlaneSum planes[3];
+    const auto parameter = [&](int i, const void* parts, const void* out, int64_t rows, int64_t d,
+                               int64_t n, int64_t c) {
+        parameters[i] = {parts, const_cast<void*>(out), chunks, rows, s.channels,
+                         c == 0 ? 1 : numbers, d, n, c};
+    };
+    parameter(0, s.v_A, g.v_A.p, s.states * numbers, g.v_A.d, g.v_A.n, g.v_A.c);
+    parameter(1, s.v_D, g.v_D.p, 1, g.v_D.d, 0, 0);
+    parameter(2, s.v_bias, g.v_delta_bias.p, 1, g.v_delta_bias.d, 0, 0);
+    parameter(3, s.v_w, g.v_delta_weight.p, s.rank, g.v_delta_weight.d, g.v_delta_weight.r, 0);
+    const auto plane = [&](int i, const void* parts, const Plane& out, int64_t groups,
+                           int64_t rows, int64_t of) {
+        planes[i] = {parts,    out,  s.batch, groups, s.runs / groups * s.blocks, s.length, rows,
+                     of, s.inner, s.middle};
+    };
+    const auto projection = [&](int i, const void* parts, const Projection& v, const Plane& out) {
+        const int64_t rows = s.states * numbers;
+        if (out.constant)
+            parameter(4 + i, parts, v.p, rows, v.g, v.n, v.c);
+        else
+            plane(i, parts, out, v.groups, rows, numbers);
+    };
+    projection(0, s.v_B, g.v_B, v_B_);
+    projection(1, s.v_C, g.v_C, v_C_);
+    plane(2, s.v_low, v_low_, 1, s.rank, 1);
+    switch (dtype_) {
+        case Dtype::f64:
+            return run_sums<double, double>(parameters, planes, stream);
+        case Dtype::f32:
+            return run_sums<float, float>(parameters, planes, stream);
+        case Dtype::bf16:
+            return run_sums<float, bf16>(parameters, planes, stream);
+        case Dtype::f16:
+            return run_sums<float, f16>(parameters, planes, stream);
+    }
+}
+
+void CudaSweep::launch(void* scratch, void* stream) {
+    assign(static_cast<char*>(scratch));
+    if (scan_.units > 0) {
+        const auto run = [&](auto sweep) { sweep(scan_, complex_, backward_, stream); };
+        if (dtype_ == Dtype::f64) run(run_sweep<double, double>);
+        if (dtype_ == Dtype::f32) run(run_sweep<float, float>);
+        if (dtype_ == Dtype::bf16) run(run_sweep<float, bf16>);
+        if (dtype_ == Dtype::f16) run(run_sweep<float, f16>);
+    }
+    if (backward_) sum_up(stream);
+}
+
+}  // namespace ssno::selective_scan

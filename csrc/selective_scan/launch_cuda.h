@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: MIT
+// The CUDA kernels of the selective scan, as PyTorch's side calls them.
+#pragma once
+
+#include "selective_scan/scan_cuda.h"
+
+namespace ssno::selective_scan {
+
+// One sweep on the caller's stream, in two calls: what it needs of memory beyond its results, and
+// the launch with that memory. Nothing waits for the device.
+class CudaSweep {
+  public:
+    CudaSweep(const Params& p, bool backward);
+    int64_t scratch_bytes() const { return scratch_; }
+    void launch(void* scratch, void* stream);
+
+  private:
+    void lay_out(const Params& p);
+    void cut();
+    void map();
+    bool along_time(int which) const;
+    int64_t assign(char* memory);
+    void sum_up(void* stream) const;
+
+    Scan scan_;
+    Cotangents grad_;
+    Plane v_B_, v_C_, v_low_;
+    Dtype dtype_;
+    bool complex_, backward_;
+    int64_t scratch_ = 0;
+};
+
+}  // namespace ssno::selective_scan
