@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // One sweep of the selective scan's kernels for each traversal, each adding to what those before it
-// gave, whatever the device. A traversal is a path through tensors in the natural order of the grid.
-// Shapes and dtypes were checked in Python (ops/cross_selective_scan/arguments.py).
+// gave, whatever the device. A traversal is a path through tensors in the natural order of the
+// grid. Shapes and dtypes were checked in Python (ops/cross_selective_scan/arguments.py).
 #pragma once
 
 #include <algorithm>
@@ -129,8 +129,8 @@ struct Inputs {
 };
 
 inline Inputs inputs(Tensor x, Tensor delta, Tensor A, Tensor B, Tensor C, MaybeTensor D,
-              MaybeTensor delta_bias, MaybeTensor delta_weight, bool delta_softplus,
-              const std::vector<int64_t>& traversals, bool stack) {
+                     MaybeTensor delta_bias, MaybeTensor delta_weight, bool delta_softplus,
+                     const std::vector<int64_t>& traversals, bool stack) {
     return {x,
             delta,
             A,

@@ -10,9 +10,9 @@
 
 namespace ssno::cuda {
 
-#define SSNO_DECLARE(T, E)                                                     \
-    extern template void run_sweep<T, E>(const Scan&, bool, bool, void*);      \
-    extern template void run_sums<T, E>(const ParameterSum (&)[6], const PlaneSum (&)[3], void*);
+#define SSNO_DECLARE(T, E)                                                \
+    extern template void run_sweep<T, E>(const Scan&, bool, bool, void*); \
+    extern template void run_sums<T, E>(const ParameterSum(&)[6], const PlaneSum(&)[3], void*);
 SSNO_DECLARE(double, double)
 SSNO_DECLARE(float, float)
 SSNO_DECLARE(float, bf16)
@@ -68,6 +68,45 @@ Steps steps_of(const Path& path, int64_t inner, int64_t middle) {
 
 bool runs_along(const Steps& s) { return s.t == 1 || s.t == -1; }
 
+// What lies where in shared memory; a thread has `shape` of numbers of `size` bytes.
+Places places_of(const Scan& scan, const Shape& shape, int64_t size, bool backward) {
+    Places at;
+    int64_t end = 0;
+    const auto take = [&](int64_t bytes) {
+        const int64_t begin = end;
+        end += (bytes + 15) / 16 * 16;
+        return static_cast<int>(begin);
+    };
+    const int64_t chunks = int64_t(1) << scan.log_chunks, steps = int64_t(1) << scan.log_steps;
+    const int64_t channels = int64_t(1) << scan.log_channels, pad = 16 / size;
+    const int64_t mine = shape.NT * shape.parts, width = mine * shape.S,
+                  warps = scan.threads / WARP;
+    const int64_t rows = chunks * (channels * scan.pitch + pad) * size;
+    at.table = take(ALONG * chunks * steps * 8);
+    at.D = take(channels * size);
+    at.bias = take(channels * size);
+    at.dt = take(rows);
+    at.x = take(rows);
+    const auto plane = [&](const Plane& M) {
+        const int64_t pitch = width + pad;
+        return take((M.constant ? channels * pitch : chunks * (steps * pitch + pad)) * size);
+    };
+    at.B = plane(scan.B);
+    at.C = plane(scan.C);
+    if (!backward || scan.row[V_Z].p != nullptr) at.y = take(rows);
+    if (backward) {
+        at.v_y = take(rows);
+        at.v_dt = take(rows);
+        at.v_x = take(rows);
+        at.states = take((steps + Q - 1) / Q * scan.threads * mine * size);
+        at.products = take(warps * 2 * F * (WARP / shape.S + 1) * width * size);
+        at.columns = take(warps * Q * 2 * width * size);
+        if (scan.B.constant || scan.C.constant) at.constants = take(2 * scan.threads * mine * size);
+    }
+    at.bytes = static_cast<int>(end);
+    return at;
+}
+
 }  // namespace
 
 CudaSweep::CudaSweep(const Params& p, bool backward)
@@ -102,9 +141,14 @@ void CudaSweep::lay_out(const Params& p) {
     Scan& s = scan_;
     const Cotangents& g = p.grad;
     const Activation none;
-    const Activation* rows[ROWS] = {&p.u,     &p.delta, &p.z,
-                                    &p.out,   backward_ ? &g.sum : &p.sum,
-                                    &g.v_out, &g.v_u,   p.rank > 0 ? &none : &g.v_delta,
+    const Activation* rows[ROWS] = {&p.u,
+                                    &p.delta,
+                                    &p.z,
+                                    &p.out,
+                                    backward_ ? &g.sum : &p.sum,
+                                    &g.v_out,
+                                    &g.v_u,
+                                    p.rank > 0 ? &none : &g.v_delta,
                                     &g.v_z};
     const Projection* planes[4] = {&p.B, &p.C, &g.v_B, &g.v_C};
     std::vector<const Path*> paths;
@@ -142,11 +186,12 @@ void CudaSweep::lay_out(const Params& p) {
     v_low_.step = steps_of(g.v_delta.path, s.inner, s.middle);
 }
 
-// Tiles of channels, chunks of time, threads. Time is cut where batch and channels do not fill the
+// Tiles of channels, chunks, threads. Time is cut where batch and channels do not fill the
 // device, or where a traversal's neighbours in memory are a chunk apart.
 void CudaSweep::cut() {
     Scan& s = scan_;
-    const int lanes = lanes_of_row(s.states, complex_, backward_);
+    const Shape& shape = this->shape();
+    const int lanes = shape.S;
     const int64_t in_B = s.B.constant ? s.channels : s.B.share;
     const int64_t in_C = s.C.constant ? s.channels : s.C.share;
     s.per_run = std::gcd(in_B, in_C);
@@ -157,34 +202,44 @@ void CudaSweep::cut() {
     s.log_steps = std::clamp(log2_ceil(s.length), LEAST_LOG_STEPS, LOG_STEPS);
     const Rows& u = s.row[U];
     const bool apart = s.inner % unit == 0 && s.inner * SIDE_BY_SIDE <= s.length &&
-                       !runs_along(u.step) && u.d != 1 &&
-                       (u.step.t1 == 1 || u.step.t1 == -1);
+                       !runs_along(u.step) && u.d != 1 && (u.step.t1 == 1 || u.step.t1 == -1);
     if (apart) {
         s.log_channels = least;
         s.log_chunks = log2_ceil(SIDE_BY_SIDE);
         s.log_steps = LOG_STEPS - 2;
         s.chunk = s.inner;
     } else {
-        const int64_t warps = s.batch * s.runs * lanes *
-                              ((s.per_run + (1 << s.log_channels) - 1) >> s.log_channels << s.log_channels) /
-                              WARP;
+        const int64_t warps =
+            s.batch * s.runs * lanes *
+            ((s.per_run + (1 << s.log_channels) - 1) >> s.log_channels << s.log_channels) / WARP;
         const int64_t device = multiprocessors();
         const int64_t chunks = warps == 0 || warps >= ENOUGH_WARPS * device
                                    ? 1
                                    : (WANTED_WARPS * device + warps - 1) / warps;
         s.chunk = ((s.length + chunks - 1) / chunks + unit - 1) / unit * unit;
     }
-    if (s.interval > 0 && s.interval % (int64_t(1) << s.log_steps) != 0)
-        throw std::invalid_argument("interval is not a multiple of the steps of a tile");
+    while (s.log_steps > LEAST_LOG_STEPS && s.interval % (int64_t(1) << s.log_steps) != 0)
+        --s.log_steps;
+    if (s.interval % (int64_t(1) << s.log_steps) != 0)
+        throw std::invalid_argument("the interval between checkpoints is not a multiple of 8");
     s.blocks = ((s.per_run - 1) >> s.log_channels) + 1;
     s.chunks = (s.length + s.chunk - 1) / s.chunk;
     s.chunk_blocks = ((s.chunks - 1) >> s.log_chunks) + 1;
     s.units = s.batch * s.chunk_blocks * s.runs * s.blocks;
     s.threads = lanes << (s.log_channels + s.log_chunks);
-    s.pitch = (1 << s.log_steps) + 16 / (dtype_ == Dtype::f64 ? 8 : 4);
+    const int size = dtype_ == Dtype::f64 ? 8 : 4;
+    for (;; --s.log_steps) {
+        s.pitch = (1 << s.log_steps) + 16 / size;
+        s.at = places_of(s, shape, size, backward_);
+        if (s.at.bytes <= shared_limit() || s.log_steps == LEAST_LOG_STEPS) break;
+    }
     const int64_t reach = std::min(s.interval, s.length);
     s.tiles = backward_ ? std::max<int64_t>((reach - 1) >> s.log_steps, 0) : 0;
     s.grid = s.tiles > 0 ? std::min(s.units, 4 * multiprocessors()) : s.units;
+}
+
+const Shape& CudaSweep::shape() const {
+    return SHAPES[backward_][which_shape(scan_.states, complex_)];
 }
 
 // Whether 16 bytes along time can be read or written at once
@@ -245,8 +300,7 @@ int64_t CudaSweep::assign(char* memory) {
         take(backward_ || s.chunks > 1 || through_memory, chunks * states * s.channels);
     s.carried.decay = take(s.chunks > 1, chunks * states * s.channels);
     if (!backward_) return end;
-    const int64_t lanes = lanes_of_row(s.states, complex_, true);
-    s.tile_states = take(true, s.grid * s.tiles * states * (s.threads / lanes));
+    s.tile_states = take(true, s.grid * s.tiles * states * (s.threads / shape().S));
     s.v_A = take(g.v_A.p != nullptr, chunks * states * s.channels);
     s.v_D = take(g.v_D.p != nullptr, chunks * s.channels);
     s.v_bias = take(g.v_delta_bias.p != nullptr, chunks * s.channels);
@@ -268,17 +322,17 @@ void CudaSweep::sum_up(void* stream) const {
     PlaneSum planes[3];
     const auto parameter = [&](int i, const void* parts, const void* out, int64_t rows, int64_t d,
                                int64_t n, int64_t c) {
-        parameters[i] = {parts, const_cast<void*>(out), chunks, rows, s.channels,
-                         c == 0 ? 1 : numbers, d, n, c};
+        parameters[i] = {
+            parts, const_cast<void*>(out), chunks, rows, s.channels, c == 0 ? 1 : numbers, d, n, c};
     };
     parameter(0, s.v_A, g.v_A.p, s.states * numbers, g.v_A.d, g.v_A.n, g.v_A.c);
     parameter(1, s.v_D, g.v_D.p, 1, g.v_D.d, 0, 0);
     parameter(2, s.v_bias, g.v_delta_bias.p, 1, g.v_delta_bias.d, 0, 0);
     parameter(3, s.v_w, g.v_delta_weight.p, s.rank, g.v_delta_weight.d, g.v_delta_weight.r, 0);
-    const auto plane = [&](int i, const void* parts, const Plane& out, int64_t groups,
-                           int64_t rows, int64_t of) {
-        planes[i] = {parts,    out,  s.batch, groups, s.runs / groups * s.blocks, s.length, rows,
-                     of, s.inner, s.middle};
+    const auto plane = [&](int i, const void* parts, const Plane& out, int64_t groups, int64_t rows,
+                           int64_t of) {
+        planes[i] = {parts,    out,  s.batch, groups,  s.runs / groups * s.blocks,
+                     s.length, rows, of,      s.inner, s.middle};
     };
     const auto projection = [&](int i, const void* parts, const Projection& v, const Plane& out) {
         const int64_t rows = s.states * numbers;

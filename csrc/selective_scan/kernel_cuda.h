@@ -6,69 +6,23 @@
 #include "selective_scan/kernel_cuda_fwd.h"
 #include "selective_scan/reduce_cuda.h"
 
-namespace ssno::selective_scan {
-
-constexpr int64_t FEW = 4;  // states
-constexpr int64_t MOST_NUMBERS = 16;  // of a row's states, that the forward keeps in registers
-
-// Lanes that share a row in the kernels for so many states
-inline int lanes_of_row(int64_t states, bool is_complex, bool backward) {
-    if (!is_complex && states <= FEW) return 1;
-    return backward ? 4 : 2;
-}
-
-}  // namespace ssno::selective_scan
-
 namespace ssno::cuda {
 
-// Fewer lanes to a row leave fewer sums over lanes, more of them registers for the adjoint.
-template <class T, class E>
-struct Kinds {
-    using Forward = Kind<T, E, false, 8, 2>;
-    using ForwardFew = Kind<T, E, false, 4, 1>;
-    using ForwardComplex = Kind<T, E, true, 4, 2>;
-    using Backward = Kind<T, E, false, 4, 4>;
-    using BackwardFew = Kind<T, E, false, 4, 1>;
-    using BackwardComplex = Kind<T, E, true, 2, 4>;
-};
+constexpr int64_t FEW = 4;            // states, that one lane holds
+constexpr int64_t MOST_NUMBERS = 16;  // of a row's states, that the forward keeps in registers
 
-template <class K>
-void set_places(Scan& scan, bool backward) {
-    using T = typename K::T;
-    Places at;
-    int64_t end = 0;
-    const auto take = [&](int64_t numbers, int64_t size = sizeof(T)) {
-        const int64_t begin = end;
-        end += (numbers * size + 15) / 16 * 16;
-        return static_cast<int>(begin);
-    };
-    const int64_t chunks = int64_t(1) << scan.log_chunks, steps = int64_t(1) << scan.log_steps;
-    const int64_t channels = int64_t(1) << scan.log_channels;
-    const int64_t rows = chunks * (channels * scan.pitch + K::PAD);
-    at.table = take(ALONG * chunks * steps, 8);
-    at.D = take(channels);
-    at.bias = take(channels);
-    at.dt = take(rows);
-    at.x = take(rows);
-    const auto plane = [&](const Plane& M) {
-        return take(M.constant ? channels * K::PITCH : chunks * (steps * K::PITCH + K::PAD));
-    };
-    at.B = plane(scan.B);
-    at.C = plane(scan.C);
-    if (!backward || scan.row[V_Z].p != nullptr) at.y = take(rows);
-    if (backward) {
-        const int64_t numbers = K::NT * K::PARTS, warps = scan.threads / WARP;
-        at.v_y = take(rows);
-        at.v_dt = take(rows);
-        at.v_x = take(rows);
-        at.states = take((steps + Q - 1) / Q * scan.threads * numbers);
-        at.products = take(warps * Products<K>::SIZE);
-        at.columns = take(warps * Q * 2 * K::WIDTH);
-        if (scan.B.constant || scan.C.constant) at.constants = take(2 * scan.threads * numbers);
-    }
-    at.bytes = static_cast<int>(end);
-    scan.at = at;
+// How many states a thread holds, and how many threads a row has. Fewer lanes to a row leave fewer
+// sums over lanes; the adjoint keeps a few steps of its states in registers.
+struct Shape {
+    int NT, S, parts;
+};
+constexpr Shape SHAPES[2][3] = {{{8, 2, 1}, {4, 1, 1}, {4, 2, 2}},
+                                {{4, 4, 1}, {4, 1, 1}, {2, 4, 2}}};
+inline int which_shape(int64_t states, bool is_complex) {
+    return is_complex ? 2 : states <= FEW ? 1 : 0;
 }
+template <class T, class E, bool Backward, int I>
+using KindOf = Kind<T, E, I == 2, SHAPES[Backward][I].NT, SHAPES[Backward][I].S>;
 
 template <class K>
 void link(const Scan& scan, const States& outer, bool adjoint, void* stream) {
@@ -79,7 +33,6 @@ void link(const Scan& scan, const States& outer, bool adjoint, void* stream) {
 
 template <class K>
 void run_forward(Scan scan, void* stream) {
-    set_places<K>(scan, false);
     static_assert(K::WIDTH <= MOST_NUMBERS);
     scan.through_memory = scan.states > K::TILE;
     if (scan.chunks > 1) {
@@ -91,7 +44,6 @@ void run_forward(Scan scan, void* stream) {
 
 template <class K>
 void run_backward(Scan scan, void* stream) {
-    set_places<K>(scan, true);
     if (scan.chunks > 1) {
         launch(scan_adjoint_ends<K>, {scan.units}, scan.threads, scan.at.bytes, stream, scan);
         link<K>(scan, scan.final, true, stream);
@@ -101,15 +53,17 @@ void run_backward(Scan scan, void* stream) {
 
 template <class T, class E>
 void run_sweep(const Scan& scan, bool is_complex, bool backward, void* stream) {
-    using All = Kinds<T, E>;
-    if (is_complex)
-        return backward ? run_backward<typename All::BackwardComplex>(scan, stream)
-                        : run_forward<typename All::ForwardComplex>(scan, stream);
-    if (scan.states <= FEW)
-        return backward ? run_backward<typename All::BackwardFew>(scan, stream)
-                        : run_forward<typename All::ForwardFew>(scan, stream);
-    return backward ? run_backward<typename All::Backward>(scan, stream)
-                    : run_forward<typename All::Forward>(scan, stream);
+    switch (which_shape(scan.states, is_complex)) {
+        case 0:
+            return backward ? run_backward<KindOf<T, E, true, 0>>(scan, stream)
+                            : run_forward<KindOf<T, E, false, 0>>(scan, stream);
+        case 1:
+            return backward ? run_backward<KindOf<T, E, true, 1>>(scan, stream)
+                            : run_forward<KindOf<T, E, false, 1>>(scan, stream);
+        default:
+            return backward ? run_backward<KindOf<T, E, true, 2>>(scan, stream)
+                            : run_forward<KindOf<T, E, false, 2>>(scan, stream);
+    }
 }
 
 template <class T, class E>

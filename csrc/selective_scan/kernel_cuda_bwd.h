@@ -18,7 +18,7 @@ constexpr int Q = 8, F = 4;
 // The layout of `products` of a warp: F steps, B and C, its rows
 template <class K>
 struct Products {
-    static constexpr int LANES = WARP / K::S;                   // rows of a warp
+    static constexpr int LANES = WARP / K::S;                  // rows of a warp
     static constexpr int PITCH = LANES * K::WIDTH + K::WIDTH;  // of one step's B or C
     static constexpr int SIZE = 2 * F * PITCH;
 };
@@ -167,9 +167,8 @@ SSNO_DEVICE void sum_products(const Scan& scan, int q0) {
 
 // (S6) to (S9) over the Q steps from step t on, the last first
 template <class K>
-SSNO_DEVICE void retreat(const Scan& scan, const Unit& unit, int t, int steps,
-                         const Rates<K>& rate, const Window<K>& window, Numbers<K>& h,
-                         Numbers<K>& v_h, Numbers<K>& v_A) {
+SSNO_DEVICE void retreat(const Scan& scan, const Unit& unit, int t, int steps, const Rates<K>& rate,
+                         const Window<K>& window, Numbers<K>& h, Numbers<K>& v_h, Numbers<K>& v_A) {
     using T = typename K::T;
     const int row = row_at<K>(scan, unit.k, unit.c);
     const Walk walk_B = Walk::of<K>(scan, unit, scan.B), walk_C = Walk::of<K>(scan, unit, scan.C);

@@ -148,8 +148,7 @@ scan_forward(const Scan scan) {
             if (steps == 0) continue;
             if (scan.checkpoints != nullptr && now > 0 && now % scan.interval == 0) {
                 T* p = static_cast<T*>(scan.checkpoints) + unit.b * scan.checkpoints_stride;
-                store_states<K>(scan, unit, mine,
-                                plane_of<K>(scan, p, now / scan.interval - 1), h);
+                store_states<K>(scan, unit, mine, plane_of<K>(scan, p, now / scan.interval - 1), h);
             }
             advance_tile<K>(scan, unit, steps, rate, h);
             if (now + steps == scan.length && scan.final.p != nullptr)

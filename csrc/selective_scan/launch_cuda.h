@@ -4,6 +4,10 @@
 
 #include "selective_scan/scan_cuda.h"
 
+namespace ssno::cuda {
+struct Shape;
+}
+
 namespace ssno::selective_scan {
 
 // One sweep on the caller's stream, in two calls: what it needs of memory beyond its results, and
@@ -19,6 +23,7 @@ class CudaSweep {
     void cut();
     void map();
     bool along_time(int which) const;
+    const cuda::Shape& shape() const;
     int64_t assign(char* memory);
     void sum_up(void* stream) const;
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// What runs beside the sweeps: the states between chunks, and the sums of partial sums. The order of
-// every sum is fixed.
+// What runs beside the sweeps: the states between chunks, and the sums of partial sums. The order
+// of every sum is fixed.
 #pragma once
 
 #include "selective_scan/stage_cuda.h"
@@ -69,8 +69,7 @@ sum_plane(const PlaneSum s) {
     const int64_t row = t / s.inner;
     const int64_t at = t % s.inner * s.out.step.t + row % s.middle * s.out.step.t1 +
                        row / s.middle * s.out.step.t2 + bg / s.groups * s.out.b +
-                       bg % s.groups * s.out.d + m / s.numbers * s.out.n +
-                       m % s.numbers * s.out.c;
+                       bg % s.groups * s.out.d + m / s.numbers * s.out.n + m % s.numbers * s.out.c;
     narrow(sum, reinterpret_cast<E*>(s.out.p)[at]);
 }
 

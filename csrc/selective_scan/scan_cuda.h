@@ -2,8 +2,8 @@
 // What the CUDA kernels of the selective scan are told: one sweep (params.h), and how it is laid on
 // blocks and threads.
 //
-// A block sweeps a tile of channels that read the same B and C over one chunk of time, or over a few
-// chunks side by side where channels are few or where a traversal visits neighbours in memory a
+// A block sweeps a tile of channels that read the same B and C over one chunk of time, or over a
+// few chunks side by side where channels are few or where a traversal visits neighbours in memory a
 // chunk apart. A row is one channel of one chunk; S lanes of a warp share a row and hold NT states
 // each. The steps of a row pass through shared memory a tile at a time.
 #pragma once
@@ -44,10 +44,10 @@ struct Mapping {
 
 // Where things lie in shared memory: in bytes
 struct Places {
-    int table = 0, D = 0, bias = 0;             // offsets along time; parameters of the channels
-    int dt = 0, x = 0, y = 0;                   // rows of steps; x is dt u
-    int B = 0, C = 0;                           // of a tile of states
-    int v_y = 0, v_dt = 0, v_x = 0;             // rows of steps: also the sums over states of (S9)
+    int table = 0, D = 0, bias = 0;  // offsets along time; parameters of the channels
+    int dt = 0, x = 0, y = 0;        // rows of steps; x is dt u
+    int B = 0, C = 0;                // of a tile of states
+    int v_y = 0, v_dt = 0, v_x = 0;  // rows of steps: also the sums over states of (S9)
     int states = 0, products = 0, columns = 0, constants = 0;  // see kernel_cuda_bwd.h
     int bytes = 0;
 };

@@ -189,8 +189,7 @@ SSNO_DEVICE void load_sum(const Rows& rows, int64_t at, int count, typename K::T
     load_as_is(reinterpret_cast<const T*>(rows.p) + at, rows.step.t, count, x);
 }
 template <class K, int V>
-SSNO_DEVICE void store_steps(const Rows& rows, int64_t at, int count,
-                             const typename K::T (&x)[V]) {
+SSNO_DEVICE void store_steps(const Rows& rows, int64_t at, int count, const typename K::T (&x)[V]) {
     using T = typename K::T;
     using E = typename K::E;
     if (sizeof(E) == sizeof(T) || rows.dtype != Dtype::f32)

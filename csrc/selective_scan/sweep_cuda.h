@@ -52,8 +52,8 @@ template <class K>
 SSNO_DEVICE States plane_of(const Scan& scan, const void* p, int64_t index) {
     using T = typename K::T;
     const int64_t size = scan.states * K::PARTS * scan.channels;
-    return {const_cast<T*>(static_cast<const T*>(p)) + index * size, 0, 1,
-            scan.channels * K::PARTS, scan.channels};
+    return {const_cast<T*>(static_cast<const T*>(p)) + index * size, 0, 1, scan.channels * K::PARTS,
+            scan.channels};
 }
 
 template <class K>

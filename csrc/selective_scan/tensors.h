@@ -74,9 +74,9 @@ inline Projection projection(const Tensor& t, bool is_complex, bool reverse, Dty
 }
 
 inline Params inputs(const Tensor& u, const Tensor& delta, const Tensor& A, const Tensor& B,
-              const Tensor& C, const MaybeTensor& D, const MaybeTensor& z,
-              const MaybeTensor& delta_bias, const MaybeTensor& delta_weight,
-              const MaybeTensor& initial_state, bool delta_softplus, bool reverse) {
+                     const Tensor& C, const MaybeTensor& D, const MaybeTensor& z,
+                     const MaybeTensor& delta_bias, const MaybeTensor& delta_weight,
+                     const MaybeTensor& initial_state, bool delta_softplus, bool reverse) {
     Params p;
     p.dtype = dtype_of(u);
     p.is_complex = A.dim() == 3;
