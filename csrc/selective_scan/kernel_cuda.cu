@@ -130,6 +130,7 @@ CudaSweep::CudaSweep(const Params& p, bool backward)
     s.checkpoints = p.checkpoints;
     s.checkpoints_stride = p.checkpoints_stride;
     lay_out(p);
+    tile();
     cut();
     map();
     scratch_ = assign(nullptr);
@@ -186,56 +187,71 @@ void CudaSweep::lay_out(const Params& p) {
     v_low_.step = steps_of(g.v_delta.path, s.inner, s.middle);
 }
 
-// Tiles of channels, chunks, threads. Time is cut where batch and channels do not fill the
-// device, or where a traversal's neighbours in memory are a chunk apart.
-void CudaSweep::cut() {
+// The tile of a block: channels, steps, and chunks side by side where a traversal's neighbours in
+// memory are a chunk apart; as much of it as shared memory holds.
+void CudaSweep::tile() {
     Scan& s = scan_;
     const Shape& shape = this->shape();
-    const int lanes = shape.S;
     const int64_t in_B = s.B.constant ? s.channels : s.B.share;
     const int64_t in_C = s.C.constant ? s.channels : s.C.share;
     s.per_run = std::gcd(in_B, in_C);
     s.runs = s.channels / s.per_run;
-    const int least = log2_ceil(WARP / lanes);
-    s.log_channels = std::clamp(log2_ceil(s.per_run), least, least + 2);
-    const int64_t unit = std::max<int64_t>(s.interval, int64_t(1) << LOG_STEPS);
-    s.log_steps = std::clamp(log2_ceil(s.length), LEAST_LOG_STEPS, LOG_STEPS);
+    const int least = log2_ceil(WARP / shape.S);  // a warp's rows are of one chunk
     const Rows& u = s.row[U];
-    const bool apart = s.inner % unit == 0 && s.inner * SIDE_BY_SIDE <= s.length &&
-                       !runs_along(u.step) && u.d != 1 && (u.step.t1 == 1 || u.step.t1 == -1);
-    if (apart) {
+    if (s.inner < Path::ENDLESS && s.inner % least_chunk() == 0 &&
+        s.length / s.inner >= SIDE_BY_SIDE && !runs_along(u.step) && u.d != 1 &&
+        (u.step.t1 == 1 || u.step.t1 == -1)) {
         s.log_channels = least;
         s.log_chunks = log2_ceil(SIDE_BY_SIDE);
         s.log_steps = LOG_STEPS - 2;
-        s.chunk = s.inner;
     } else {
-        const int64_t warps =
-            s.batch * s.runs * lanes *
-            ((s.per_run + (1 << s.log_channels) - 1) >> s.log_channels << s.log_channels) / WARP;
-        const int64_t device = multiprocessors();
-        const int64_t chunks = warps == 0 || warps >= ENOUGH_WARPS * device
-                                   ? 1
-                                   : (WANTED_WARPS * device + warps - 1) / warps;
-        s.chunk = ((s.length + chunks - 1) / chunks + unit - 1) / unit * unit;
+        s.log_channels = std::clamp(log2_ceil(s.per_run), least, least + 2);
+        s.log_steps = std::clamp(log2_ceil(s.length), LEAST_LOG_STEPS, LOG_STEPS);
     }
     while (s.log_steps > LEAST_LOG_STEPS && s.interval % (int64_t(1) << s.log_steps) != 0)
         --s.log_steps;
     if (s.interval % (int64_t(1) << s.log_steps) != 0)
         throw std::invalid_argument("the interval between checkpoints is not a multiple of 8");
+    const int size = dtype_ == Dtype::f64 ? 8 : 4;
+    for (;;) {
+        s.threads = shape.S << (s.log_channels + s.log_chunks);
+        s.pitch = (1 << s.log_steps) + 16 / size;
+        s.at = places_of(s, shape, size, backward_);
+        if (s.at.bytes <= shared_limit()) break;
+        int& log = s.log_steps > LEAST_LOG_STEPS ? s.log_steps
+                   : s.log_chunks > 0            ? s.log_chunks
+                                                 : s.log_channels;
+        if (log == least && &log == &s.log_channels)
+            throw std::runtime_error("the device has too little shared memory for the scan");
+        --log;
+    }
+}
+
+// A chunk is whole tiles and, for the adjoint, begins where a state was saved.
+int64_t CudaSweep::least_chunk() const {
+    return std::max<int64_t>(scan_.interval, int64_t(1) << LOG_STEPS);
+}
+
+// Time is cut where batch and channels do not fill the device, or where chunks lie side by side.
+void CudaSweep::cut() {
+    Scan& s = scan_;
     s.blocks = ((s.per_run - 1) >> s.log_channels) + 1;
+    const int64_t unit = least_chunk(), device = multiprocessors();
+    const int64_t warps = s.batch * s.runs * s.blocks * (shape().S << s.log_channels) / WARP;
+    if (s.log_chunks > 0) {
+        s.chunk = s.inner;
+    } else {
+        const int64_t chunks = warps == 0 || warps >= ENOUGH_WARPS * device
+                                   ? 1
+                                   : (WANTED_WARPS * device + warps - 1) / warps;
+        s.chunk = ((s.length + chunks - 1) / chunks + unit - 1) / unit * unit;
+    }
     s.chunks = (s.length + s.chunk - 1) / s.chunk;
     s.chunk_blocks = ((s.chunks - 1) >> s.log_chunks) + 1;
     s.units = s.batch * s.chunk_blocks * s.runs * s.blocks;
-    s.threads = lanes << (s.log_channels + s.log_chunks);
-    const int size = dtype_ == Dtype::f64 ? 8 : 4;
-    for (;; --s.log_steps) {
-        s.pitch = (1 << s.log_steps) + 16 / size;
-        s.at = places_of(s, shape, size, backward_);
-        if (s.at.bytes <= shared_limit() || s.log_steps == LEAST_LOG_STEPS) break;
-    }
     const int64_t reach = std::min(s.interval, s.length);
     s.tiles = backward_ ? std::max<int64_t>((reach - 1) >> s.log_steps, 0) : 0;
-    s.grid = s.tiles > 0 ? std::min(s.units, 4 * multiprocessors()) : s.units;
+    s.grid = s.tiles > 0 ? std::min(s.units, 4 * device) : s.units;
 }
 
 const Shape& CudaSweep::shape() const {

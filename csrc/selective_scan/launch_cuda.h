@@ -20,7 +20,9 @@ class CudaSweep {
 
   private:
     void lay_out(const Params& p);
+    void tile();
     void cut();
+    int64_t least_chunk() const;
     void map();
     bool along_time(int which) const;
     const cuda::Shape& shape() const;
