@@ -83,6 +83,7 @@ Places places_of(const Scan& scan, const Shape& shape, int64_t size, bool backwa
                   warps = scan.threads / WARP;
     const int64_t rows = chunks * (channels * scan.pitch + pad) * size;
     at.table = take(ALONG * chunks * steps * 8);
+    at.count = take(chunks * 4);
     at.D = take(channels * size);
     at.bias = take(channels * size);
     at.dt = take(rows);
@@ -132,7 +133,15 @@ CudaSweep::CudaSweep(const Params& p, bool backward)
     lay_out(p);
     tile();
     cut();
-    map();
+    if (backward) {
+        scan_.in = mapping({U, DELTA, V_OUT, Z});
+        scan_.out = mapping({V_U, V_DELTA, V_Z, SUM, U, DELTA, V_OUT, Z});
+    } else {
+        scan_.in = mapping({U, DELTA});
+        scan_.out = mapping({OUT, SUM, Z});
+    }
+    s.B.order = order(s.B);
+    s.C.order = order(s.C);
     scratch_ = assign(nullptr);
 }
 
@@ -258,43 +267,57 @@ const Shape& CudaSweep::shape() const {
     return SHAPES[backward_][which_shape(scan_.states, complex_)];
 }
 
-// Whether 16 bytes along time can be read or written at once
-bool CudaSweep::along_time(int which) const {
-    const Rows& r = scan_.row[which];
-    const int64_t size = element_size(r.dtype), V = 16 / element_size(dtype_);
-    const auto fits = [&](int64_t stride) { return stride % V == 0; };
-    const char* first = r.step.t < 0 ? r.p - (V - 1) * size : r.p;
-    return runs_along(r.step) && reinterpret_cast<uintptr_t>(first) % 16 == 0 &&
-           (scan_.batch == 1 || fits(r.b)) && fits(r.step.t1) && fits(r.step.t2) &&
-           (fits(r.d) || (scan_.channels == 1 && scan_.rank <= 1)) &&
-           (scan_.inner == Path::ENDLESS || fits(scan_.inner));
+// Whether 16 bytes along time can be read or written at once, of elements that lie `strides` apart
+// from those that a tile begins with
+bool CudaSweep::wide(const char* p, const Steps& step, int64_t size,
+                     std::initializer_list<int64_t> strides) const {
+    const int64_t V = 16 / element_size(dtype_);
+    bool fits = scan_.inner == Path::ENDLESS || scan_.inner % V == 0;
+    for (const int64_t stride : strides) fits &= stride % V == 0;
+    const char* first = step.t == -1 ? p - (V - 1) * size : p;
+    return fits && step.t1 % V == 0 && step.t2 % V == 0 &&
+           reinterpret_cast<uintptr_t>(first) % 16 == 0;
 }
 
-void CudaSweep::map() {
-    const auto mapping = [&](std::initializer_list<int> tensors) {
-        Mapping m;
-        m.vector = true;
-        const Rows* main = nullptr;
-        for (const int i : tensors) {
-            if (scan_.row[i].p == nullptr) continue;
-            if (main == nullptr) main = &scan_.row[i];
-            m.vector &= along_time(i);
-        }
-        const int rows = scan_.log_channels + scan_.log_chunks;
-        const int half = element_size(dtype_) == 2 ? 4 : 3;  // rows, for 32 bytes side by side
-        m.by_chunk = scan_.log_chunks > 0;
-        const bool along = main != nullptr && runs_along(main->step);
-        m.log_rows = std::min(rows, along ? 0 : m.by_chunk ? scan_.log_chunks : half);
-        m.log_rows = std::max(m.log_rows, 5 - scan_.log_steps);
-        return m;
-    };
-    if (backward_) {
-        scan_.in = mapping({U, DELTA, V_OUT, Z});
-        scan_.out = mapping({V_U, V_DELTA, V_Z, SUM, U, DELTA, V_OUT, Z});
-    } else {
-        scan_.in = mapping({U, DELTA});
-        scan_.out = mapping({OUT, SUM, Z});
+// Which lanes move which elements: 16 bytes at once if all tensors allow it, else single elements,
+// lanes side by side along time, along chunks or along channels, as the first tensor lies.
+Mapping CudaSweep::mapping(std::initializer_list<int> tensors) const {
+    const Scan& s = scan_;
+    const Rows* main = nullptr;
+    Mapping m;
+    m.vector = true;
+    for (const int i : tensors) {
+        const Rows& r = s.row[i];
+        if (r.p == nullptr) continue;
+        if (main == nullptr) main = &r;
+        const int64_t b = s.batch == 1 ? 0 : r.b, d = s.channels == 1 && s.rank <= 1 ? 0 : r.d;
+        m.vector &= runs_along(r.step) && wide(r.p, r.step, element_size(r.dtype), {b, d});
     }
+    const bool half = element_size(dtype_) == 2;
+    const int log_groups = s.log_steps - log2_ceil(16 / element_size(dtype_));
+    m.vector &= 5 - log_groups <= s.log_channels;
+    const bool along = main == nullptr || runs_along(main->step);
+    if (m.vector) {
+        m.log_rows = std::max(5 - log_groups, 0);
+    } else if (!along && s.log_chunks > 0 && 5 - s.log_chunks <= s.log_steps) {
+        m.by_chunk = true;
+        m.log_rows = s.log_chunks;
+    } else {
+        const int rows = std::min(s.log_channels, half ? 4 : 3);  // 32 bytes
+        m.log_rows = std::max(along ? 0 : rows, 5 - s.log_steps);
+    }
+    return m;
+}
+
+Order CudaSweep::order(const Plane& M) const {
+    const int64_t numbers = complex_ ? 2 : 1, size = element_size(dtype_);
+    const int64_t b = scan_.batch == 1 ? 0 : M.b, d = scan_.channels == M.share ? 0 : M.d;
+    if (!complex_ && runs_along(M.step) && wide(M.p, M.step, size, {b, d, M.n}))
+        return Order::along_steps;
+    const bool dense = M.n == numbers && (!complex_ || M.c == 1);
+    const Steps onwards{0, M.step.t1, M.step.t2};
+    if (dense && wide(M.p, onwards, size, {b, d, M.step.t})) return Order::along_states;
+    return Order::steps_and_states;
 }
 
 // Hands out memory for states between chunks and partial sums; returns how many bytes it is.

@@ -44,12 +44,12 @@ SSNO_DEVICE States state_before(const Scan& scan, const Unit& unit, int64_t t0) 
 }
 
 // A tile of (S3); if `keep`, the states before every Q-th step are kept, and y too for a gate.
-template <class K>
+template <class K, bool Constant>
 SSNO_DEVICE void recompute(const Scan& scan, const Unit& unit, int steps, bool keep,
                            const Rates<K>& rate, Numbers<K>& h) {
     using T = typename K::T;
     const int row = row_at<K>(scan, unit.k, unit.c);
-    const Walk walk_B = Walk::of<K>(scan, unit, scan.B), walk_C = Walk::of<K>(scan, unit, scan.C);
+    const Walk<K, Constant> walk_B(scan, unit, scan.B), walk_C(scan, unit, scan.C);
     const bool observed = keep && scan.row[V_Z].p != nullptr;
     for (int t = 0; t < steps; t += F) {
         if (keep && t % Q == 0)
@@ -62,12 +62,12 @@ SSNO_DEVICE void recompute(const Scan& scan, const Unit& unit, int steps, bool k
             y[q] = 0;
             if (t + q >= steps) continue;
             Numbers<K> B, C;
-            load_numbers<K>(shared<T>(scan.at.B), walk_B.at + (t + q) * walk_B.step, B);
+            load_numbers<K>(shared<T>(scan.at.B), walk_B(t + q), B);
 #pragma unroll
             for (int i = 0; i < K::NT; ++i)
                 h[i] = advance(decay<Range::any>(dt[q], rate[i]), h[i], x[q], B[i]);
             if (!observed) continue;
-            load_numbers<K>(shared<T>(scan.at.C), walk_C.at + (t + q) * walk_C.step, C);
+            load_numbers<K>(shared<T>(scan.at.C), walk_C(t + q), C);
 #pragma unroll
             for (int i = 0; i < K::NT; ++i) y[q] += observe(C[i], h[i]);
         }
@@ -87,19 +87,19 @@ struct Window {
 };
 
 // The Q steps of a tile from step t on: their decays and states; h is left after the last.
-template <class K>
+template <class K, bool Constant>
 SSNO_DEVICE void open(const Scan& scan, const Unit& unit, int t, int steps, const Rates<K>& rate,
                       Window<K>& window, Numbers<K>& h) {
     using T = typename K::T;
     const int row = row_at<K>(scan, unit.k, unit.c);
-    const Walk walk = Walk::of<K>(scan, unit, scan.B);
+    const Walk<K, Constant> walk(scan, unit, scan.B);
     load_numbers<K>(shared<T>(scan.at.states),
                     (t / Q * scan.threads + thread()) * (K::NT * K::PARTS), h);
 #pragma unroll
     for (int q = 0; q < Q; ++q) {
         if (t + q >= steps) continue;
         Numbers<K> B;
-        load_numbers<K>(shared<T>(scan.at.B), walk.at + (t + q) * walk.step, B);
+        load_numbers<K>(shared<T>(scan.at.B), walk(t + q), B);
         const T dt = shared<T>(scan.at.dt).load(row + t + q);
         const T x = shared<T>(scan.at.x).load(row + t + q);
 #pragma unroll
@@ -166,12 +166,12 @@ SSNO_DEVICE void sum_products(const Scan& scan, int q0) {
 }
 
 // (S6) to (S9) over the Q steps from step t on, the last first
-template <class K>
+template <class K, bool Constant>
 SSNO_DEVICE void retreat(const Scan& scan, const Unit& unit, int t, int steps, const Rates<K>& rate,
                          const Window<K>& window, Numbers<K>& h, Numbers<K>& v_h, Numbers<K>& v_A) {
     using T = typename K::T;
     const int row = row_at<K>(scan, unit.k, unit.c);
-    const Walk walk_B = Walk::of<K>(scan, unit, scan.B), walk_C = Walk::of<K>(scan, unit, scan.C);
+    const Walk<K, Constant> walk_B(scan, unit, scan.B), walk_C(scan, unit, scan.C);
     const Shared<T> products = shared<T>(scan.at.products) + warp() * Products<K>::SIZE;
     T v_dt[Q], v_x[Q];
 #pragma unroll
@@ -180,8 +180,8 @@ SSNO_DEVICE void retreat(const Scan& scan, const Unit& unit, int t, int steps, c
         Numbers<K> for_B = {}, for_C = {};
         if (t + q < steps) {
             Numbers<K> B, C;
-            load_numbers<K>(shared<T>(scan.at.B), walk_B.at + (t + q) * walk_B.step, B);
-            load_numbers<K>(shared<T>(scan.at.C), walk_C.at + (t + q) * walk_C.step, C);
+            load_numbers<K>(shared<T>(scan.at.B), walk_B(t + q), B);
+            load_numbers<K>(shared<T>(scan.at.C), walk_C(t + q), C);
             const T dt = shared<T>(scan.at.dt).load(row + t + q);
             const T x = shared<T>(scan.at.x).load(row + t + q);
             const T v_y = shared<T>(scan.at.v_y).load(row + t + q);
@@ -224,7 +224,7 @@ SSNO_DEVICE void write_columns(const Scan& scan, const Unit& unit, int64_t n0, i
         const int k = e / (2 * Q * K::WIDTH);
         void* const out = which == 0 ? scan.v_B : scan.v_C;
         if (out == nullptr || (which == 0 ? scan.B : scan.C).constant ||
-            n0 * K::PARTS + i >= scan.states * K::PARTS || t + q >= unit.steps(scan, k, t0))
+            n0 * K::PARTS + i >= scan.states * K::PARTS || t + q >= steps_of(scan, k))
             continue;
         T sum = 0;
         for (int w = 0; w < warps; ++w)
@@ -247,17 +247,36 @@ SSNO_DEVICE void add_states(const Scan& scan, const Unit& unit, const Mine<K>& m
                 add_part(to.p, (mine.n + i) * to.n + c * to.c + unit.d, x[i].part[c], first);
 }
 
+// The steps of a tile, forward and backward
+template <class K, bool Constant>
+SSNO_DEVICE void sweep_steps(const Scan& scan, const Unit& unit, int64_t t0, int64_t n0,
+                             const Rates<K>& rate, Numbers<K>& h, Numbers<K>& v_h,
+                             Numbers<K>& v_A) {
+    const int steps = steps_of(scan, unit.k), longest = steps_of(scan, 0);
+    recompute<K, Constant>(scan, unit, steps, true, rate, h);
+    for (int t = (longest - 1) / Q * Q; t >= 0; t -= Q) {
+        if (t < steps) {
+            Window<K> window;
+            open<K, Constant>(scan, unit, t, steps, rate, window, h);
+            retreat<K, Constant>(scan, unit, t, steps, rate, window, h, v_h, v_A);
+        }
+        sync_block();
+        write_columns<K>(scan, unit, n0, t0, t);
+        sync_block();
+    }
+}
+
 // One tile of steps, from t0 of the chunk on, for the states from n0 on
 template <class K>
 SSNO_DEVICE void sweep_states(const Scan& scan, const Unit& unit, int64_t t0, int64_t n0) {
     using T = typename K::T;
     const bool first = unit.is_last(scan, unit.k, t0);
     const Mine<K> mine(unit, n0);
-    const int steps = unit.steps(scan, unit.k, t0), longest = unit.steps(scan, 0, t0);
+    const int steps = steps_of(scan, unit.k);
     const int64_t chunk = unit.b * scan.chunks + unit.chunk(unit.k);
     const int64_t now = unit.start(scan, unit.k) + t0;
-    stage_plane<K>(scan, unit, scan.B, ALONG_B, n0, t0, shared<T>(scan.at.B));
-    stage_plane<K>(scan, unit, scan.C, ALONG_C, n0, t0, shared<T>(scan.at.C));
+    stage_plane<K>(scan, unit, scan.B, ALONG_B, n0, shared<T>(scan.at.B));
+    stage_plane<K>(scan, unit, scan.C, ALONG_C, n0, shared<T>(scan.at.C));
     Numbers<K> h, v_h, v_A;
     Rates<K> rate;
     const Shared<T> constants = shared<T>(scan.at.constants);
@@ -278,17 +297,10 @@ SSNO_DEVICE void sweep_states(const Scan& scan, const Unit& unit, int64_t t0, in
 #pragma unroll
     for (int i = 0; i < K::NT; ++i) v_A[i] = {};
     sync_block();
-    recompute<K>(scan, unit, steps, true, rate, h);
-    for (int t = (longest - 1) / Q * Q; t >= 0; t -= Q) {
-        if (t < steps) {
-            Window<K> window;
-            open<K>(scan, unit, t, steps, rate, window, h);
-            retreat<K>(scan, unit, t, steps, rate, window, h, v_h, v_A);
-        }
-        sync_block();
-        write_columns<K>(scan, unit, n0, t0, t);
-        sync_block();
-    }
+    if (constant)
+        sweep_steps<K, true>(scan, unit, t0, n0, rate, h, v_h, v_A);
+    else
+        sweep_steps<K, false>(scan, unit, t0, n0, rate, h, v_h, v_A);
     if (steps == 0) return;
     if (scan.v_A != nullptr) add_states<K>(scan, unit, mine, scan.v_A, chunk, v_A, first);
     for (int which = 0; which < 2 && constant; ++which) {
@@ -310,18 +322,18 @@ SSNO_DEVICE void save_tile_states(const Scan& scan, const Unit& unit, int64_t t0
     for (; t0 + tile < stop; t0 += tile) {
         fill_table(scan, unit, t0, true);
         sync_block();
-        stage_adjoint<K>(scan, unit, t0, true);
-        const int steps = unit.steps(scan, unit.k, t0);
+        stage_adjoint<K>(scan, unit, true);
+        const int steps = steps_of(scan, unit.k);
         for (int64_t n0 = 0; n0 < scan.states; n0 += K::TILE) {
             const Mine<K> mine(unit, n0);
-            stage_plane<K>(scan, unit, scan.B, ALONG_B, n0, t0, shared<T>(scan.at.B));
+            stage_plane<K>(scan, unit, scan.B, ALONG_B, n0, shared<T>(scan.at.B));
             sync_block();
             if (steps == tile) {
                 Numbers<K> h;
                 Rates<K> rate;
                 load_rates<K>(scan, unit, mine, rate);
                 load_states<K>(scan, unit, mine, state_before<K>(scan, unit, t0), h);
-                recompute<K>(scan, unit, steps, false, rate, h);
+                recompute<K, true>(scan, unit, steps, false, rate, h);
                 store_states<K>(scan, unit, mine, tile_state<K>(scan, unit, t0 + tile), h);
             }
             sync_block();
@@ -330,7 +342,7 @@ SSNO_DEVICE void save_tile_states(const Scan& scan, const Unit& unit, int64_t t0
 }
 
 template <class K>
-SSNO_KERNEL(256, sizeof(typename K::T) == 8 ? 1 : 2)
+SSNO_KERNEL(256, 1)
 scan_backward(const Scan scan) {
     for (int64_t i = block_x(); i < scan.units; i += scan.grid) {
         const Unit unit = Unit::of<K>(scan, i);
@@ -343,11 +355,11 @@ scan_backward(const Scan scan) {
             saved = t0 > base;
             fill_table(scan, unit, t0, true);
             sync_block();
-            stage_adjoint<K>(scan, unit, t0, true);
+            stage_adjoint<K>(scan, unit, true);
             for (int64_t n0 = 0; n0 < scan.states; n0 += K::TILE)
                 sweep_states<K>(scan, unit, t0, n0);
             sync_block();
-            write_adjoint<K>(scan, unit, t0);
+            write_adjoint<K>(scan, unit);
             sync_block();
             add_row_sums<K>(scan, unit, t0);
             add_low_rank<K>(scan, unit, t0);
@@ -366,7 +378,7 @@ scan_adjoint_ends(const Scan scan) {
     stage_parameters<K>(scan, unit);
     const int64_t span = unit.span(scan), tile = int64_t(1) << scan.log_steps;
     const int row = row_at<K>(scan, unit.k, unit.c);
-    const Walk walk = Walk::of<K>(scan, unit, scan.C);
+    const Walk<K, true> walk(scan, unit, scan.C);
     for (int64_t n0 = 0; n0 < scan.states; n0 += K::TILE) {
         const Mine<K> mine(unit, n0);
         Numbers<K> v_h, product;
@@ -381,13 +393,13 @@ scan_adjoint_ends(const Scan scan) {
         for (int64_t t0 = (span - 1) / tile * tile; t0 >= 0; t0 -= tile) {
             fill_table(scan, unit, t0, true);
             sync_block();
-            stage_adjoint<K>(scan, unit, t0, false);
-            stage_plane<K>(scan, unit, scan.C, ALONG_C, n0, t0, shared<T>(scan.at.C));
+            stage_adjoint<K>(scan, unit, false);
+            stage_plane<K>(scan, unit, scan.C, ALONG_C, n0, shared<T>(scan.at.C));
             sync_block();
 #pragma unroll 4
-            for (int t = unit.steps(scan, unit.k, t0) - 1; t >= 0; --t) {
+            for (int t = steps_of(scan, unit.k) - 1; t >= 0; --t) {
                 Numbers<K> C;
-                load_numbers<K>(shared<T>(scan.at.C), walk.at + t * walk.step, C);
+                load_numbers<K>(shared<T>(scan.at.C), walk(t), C);
                 const T dt = shared<T>(scan.at.dt).load(row + t);
                 const T v_y = shared<T>(scan.at.v_y).load(row + t);
                 total += dt;

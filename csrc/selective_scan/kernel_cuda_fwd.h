@@ -9,68 +9,66 @@ namespace ssno::cuda {
 
 // dt, dt u and, if `skip`, D u of a tile of steps
 template <class K>
-SSNO_DEVICE void stage_steps(const Scan& scan, const Unit& unit, int64_t t0, bool skip) {
+SSNO_DEVICE void stage_steps(const Scan& scan, const Unit& unit, bool skip) {
     using T = typename K::T;
-    const Shared<T> dt = shared<T>(scan.at.dt), x = shared<T>(scan.at.x), y = shared<T>(scan.at.y);
-    visit<K>(scan, scan.in, [&](auto v, int k, int c, int t) {
+    visit<K>(scan, scan.in, [&](auto v, int k, int c, int by, int t) {
         constexpr int V = decltype(v)::value;
-        const int left = unit.has(scan, c) ? unit.steps(scan, k, t0) - t : 0;
-        const int count = left < 0 ? 0 : left < V ? left : V, at = row_at<K>(scan, k, c) + t;
-        const Rows& rows = scan.row[U];
-        T s[V], u[V];
-        load_steps<K>(rows,
-                      unit.b * rows.b + (unit.first_channel + c) * rows.d + place(scan, U, k, t),
-                      count, u);
-        load_step_size<K>(scan, unit, k, c, t, count, s);
+        const int most = count_of(steps_of(scan, k), t, V);
+        Cursor<K> u_at(scan, unit, U, k, c, by, t),
+            delta = delta_cursor<K>(scan, unit, k, c, by, t);
+        for (; c < 1 << scan.log_channels; c += by, u_at.next(), delta.next()) {
+            const int count = c < unit.here ? most : 0, at = row_at<K>(scan, k, c) + t;
+            T s[V], u[V];
+            u_at.load(count, u);
+            load_step_size<K>(scan, unit, delta, c, count, s);
 #pragma unroll
-        for (int i = 0; i < V; ++i)
-            if (scan.softplus) s[i] = softplus<T>(s[i]);
-        put(dt, at, s);
-        if (skip) {
+            for (int i = 0; i < V; ++i)
+                if (scan.softplus) s[i] = softplus<T>(s[i]);
+            put(shared<T>(scan.at.dt), at, s);
+#pragma unroll
+            for (int i = 0; i < V; ++i) s[i] *= u[i];
+            put(shared<T>(scan.at.x), at, s);
+            if (!skip) continue;
             const T D = shared<T>(scan.at.D).load(c);
-            T y0[V];
 #pragma unroll
-            for (int i = 0; i < V; ++i) y0[i] = D * u[i];
-            put(y, at, y0);
+            for (int i = 0; i < V; ++i) u[i] *= D;
+            put(shared<T>(scan.at.y), at, u);
         }
-#pragma unroll
-        for (int i = 0; i < V; ++i) s[i] *= u[i];
-        put(x, at, s);
     });
 }
 
 // The gate (S5) and what other traversals gave
 template <class K>
-SSNO_DEVICE void write_out(const Scan& scan, const Unit& unit, int64_t t0) {
+SSNO_DEVICE void write_out(const Scan& scan, const Unit& unit) {
     using T = typename K::T;
-    visit<K>(scan, scan.out, [&](auto v, int k, int c, int t) {
+    visit<K>(scan, scan.out, [&](auto v, int k, int c, int by, int t) {
         constexpr int V = decltype(v)::value;
-        const int left = unit.has(scan, c) ? unit.steps(scan, k, t0) - t : 0;
-        const int count = left < V ? left : V;
-        if (count <= 0) return;
-        const auto at = [&](const Rows& rows, int which) {
-            return unit.b * rows.b + (unit.first_channel + c) * rows.d + place(scan, which, k, t);
-        };
-        T y[V], other[V];
-        get(shared<T>(scan.at.y), row_at<K>(scan, k, c) + t, y);
-        if (scan.row[Z].p != nullptr) {
-            load_steps<K>(scan.row[Z], at(scan.row[Z], Z), count, other);
+        const int count = count_of(steps_of(scan, k), t, V);
+        if (count == 0) return;
+        Cursor<K> z(scan, unit, Z, k, c, by, t), sum(scan, unit, SUM, k, c, by, t),
+            out(scan, unit, OUT, k, c, by, t);
+        for (; c < unit.here; c += by, z.next(), sum.next(), out.next()) {
+            T y[V], other[V];
+            get(shared<T>(scan.at.y), row_at<K>(scan, k, c) + t, y);
+            if (z.given()) {
+                z.load(count, other);
 #pragma unroll
-            for (int i = 0; i < V; ++i) y[i] *= other[i] * sigmoid<T>(other[i]);
-        }
-        if (scan.row[SUM].p != nullptr) {
-            load_sum<K>(scan.row[SUM], at(scan.row[SUM], SUM), count, other);
+                for (int i = 0; i < V; ++i) y[i] *= other[i] * sigmoid<T>(other[i]);
+            }
+            if (sum.given()) {
+                sum.load_sum(count, other);
 #pragma unroll
-            for (int i = 0; i < V; ++i) y[i] += other[i];
+                for (int i = 0; i < V; ++i) y[i] += other[i];
+            }
+            out.store(count, y);
         }
-        store_steps<K>(scan.row[OUT], at(scan.row[OUT], OUT), count, y);
     });
 }
 
 // Q steps of (S3) and (S4), from step t of the tile on; y[q] is this thread's part.
-template <class K, int Q>
-SSNO_DEVICE void advance_steps(const Scan& scan, int row, int t, const Walk& walk_B,
-                               const Walk& walk_C, const Rates<K>& rate, Numbers<K>& h,
+template <class K, bool Constant, int Q>
+SSNO_DEVICE void advance_steps(const Scan& scan, int row, int t, const Walk<K, Constant>& walk_B,
+                               const Walk<K, Constant>& walk_C, const Rates<K>& rate, Numbers<K>& h,
                                typename K::T (&y)[Q]) {
     using T = typename K::T;
     T dt[Q], x[Q];
@@ -79,8 +77,8 @@ SSNO_DEVICE void advance_steps(const Scan& scan, int row, int t, const Walk& wal
 #pragma unroll
     for (int q = 0; q < Q; ++q) {
         Numbers<K> B, C;
-        load_numbers<K>(shared<T>(scan.at.B), walk_B.at + (t + q) * walk_B.step, B);
-        load_numbers<K>(shared<T>(scan.at.C), walk_C.at + (t + q) * walk_C.step, C);
+        load_numbers<K>(shared<T>(scan.at.B), walk_B(t + q), B);
+        load_numbers<K>(shared<T>(scan.at.C), walk_C(t + q), C);
         y[q] = 0;
 #pragma unroll
         for (int i = 0; i < K::NT; ++i) {
@@ -91,18 +89,18 @@ SSNO_DEVICE void advance_steps(const Scan& scan, int row, int t, const Walk& wal
 }
 
 // A tile of steps for one tile of states
-template <class K>
+template <class K, bool Constant>
 SSNO_DEVICE void advance_tile(const Scan& scan, const Unit& unit, int steps, const Rates<K>& rate,
                               Numbers<K>& h) {
     using T = typename K::T;
     constexpr int Q = K::S > 4 ? K::S : 4;
     const Shared<T> sums = shared<T>(scan.at.y);
     const int row = row_at<K>(scan, unit.k, unit.c);
-    const Walk B = Walk::of<K>(scan, unit, scan.B), C = Walk::of<K>(scan, unit, scan.C);
+    const Walk<K, Constant> B(scan, unit, scan.B), C(scan, unit, scan.C);
     int t = 0;
     for (; t + Q <= steps; t += Q) {
         T y[Q], mine[Q / K::S];
-        advance_steps<K>(scan, row, t, B, C, rate, h, y);
+        advance_steps<K, Constant>(scan, row, t, B, C, rate, h, y);
         sum_lanes<K::S>(y);
 #pragma unroll
         for (int i = 0; i < Q / K::S; ++i) mine[i] = y[i];
@@ -110,7 +108,7 @@ SSNO_DEVICE void advance_tile(const Scan& scan, const Unit& unit, int steps, con
     }
     for (; t < steps; ++t) {
         T y[1];
-        advance_steps<K>(scan, row, t, B, C, rate, h, y);
+        advance_steps<K, Constant>(scan, row, t, B, C, rate, h, y);
         sum_lanes<K::S>(y);
         if (unit.s == 0) accumulate(sums, row + t, y);
     }
@@ -128,14 +126,14 @@ scan_forward(const Scan scan) {
     for (int64_t t0 = 0; t0 < span; t0 += tile) {
         fill_table(scan, unit, t0, false);
         sync_block();
-        stage_steps<K>(scan, unit, t0, true);
-        const int steps = unit.steps(scan, unit.k, t0);
+        stage_steps<K>(scan, unit, true);
+        const int steps = steps_of(scan, unit.k);
         const int64_t now = unit.start(scan, unit.k) + t0;
         for (int64_t n0 = 0; n0 < scan.states; n0 += K::TILE) {
             const Mine<K> mine(unit, n0);
             if (n0 > 0) sync_block();
-            stage_plane<K>(scan, unit, scan.B, ALONG_B, n0, t0, shared<T>(scan.at.B));
-            stage_plane<K>(scan, unit, scan.C, ALONG_C, n0, t0, shared<T>(scan.at.C));
+            stage_plane<K>(scan, unit, scan.B, ALONG_B, n0, shared<T>(scan.at.B));
+            stage_plane<K>(scan, unit, scan.C, ALONG_C, n0, shared<T>(scan.at.C));
             const int64_t chunk = unit.b * scan.chunks + unit.chunk(unit.k);
             const bool passed = scan.chunks > 1 || t0 > 0;
             if (steps > 0 && (t0 == 0 || scan.through_memory)) {
@@ -150,14 +148,17 @@ scan_forward(const Scan scan) {
                 T* p = static_cast<T*>(scan.checkpoints) + unit.b * scan.checkpoints_stride;
                 store_states<K>(scan, unit, mine, plane_of<K>(scan, p, now / scan.interval - 1), h);
             }
-            advance_tile<K>(scan, unit, steps, rate, h);
+            if (scan.B.constant || scan.C.constant)
+                advance_tile<K, true>(scan, unit, steps, rate, h);
+            else
+                advance_tile<K, false>(scan, unit, steps, rate, h);
             if (now + steps == scan.length && scan.final.p != nullptr)
                 store_states<K>(scan, unit, mine, scan.final, h);
             if (scan.through_memory)
                 store_states<K>(scan, unit, mine, plane_of<K>(scan, scan.carried.state, chunk), h);
         }
         sync_block();
-        write_out<K>(scan, unit, t0);
+        write_out<K>(scan, unit);
         sync_block();
     }
 }
@@ -174,7 +175,7 @@ scan_ends(const Scan scan) {
     T total = 0;
     const int64_t span = unit.span(scan), tile = int64_t(1) << scan.log_steps;
     const int row = row_at<K>(scan, unit.k, unit.c);
-    const Walk walk = Walk::of<K>(scan, unit, scan.B);
+    const Walk<K, true> walk(scan, unit, scan.B);
     const int64_t chunk = unit.b * scan.chunks + unit.chunk(unit.k);
     for (int64_t n0 = 0; n0 < scan.states; n0 += K::TILE) {
         const Mine<K> mine(unit, n0);
@@ -189,14 +190,14 @@ scan_ends(const Scan scan) {
         for (int64_t t0 = 0; t0 < span; t0 += tile) {
             fill_table(scan, unit, t0, false);
             sync_block();
-            stage_steps<K>(scan, unit, t0, false);
-            stage_plane<K>(scan, unit, scan.B, ALONG_B, n0, t0, shared<T>(scan.at.B));
+            stage_steps<K>(scan, unit, false);
+            stage_plane<K>(scan, unit, scan.B, ALONG_B, n0, shared<T>(scan.at.B));
             sync_block();
-            const int steps = unit.steps(scan, unit.k, t0);
+            const int steps = steps_of(scan, unit.k);
 #pragma unroll 4
             for (int t = 0; t < steps; ++t) {
                 Numbers<K> B;
-                load_numbers<K>(shared<T>(scan.at.B), walk.at + t * walk.step, B);
+                load_numbers<K>(shared<T>(scan.at.B), walk(t), B);
                 const T dt = shared<T>(scan.at.dt).load(row + t);
                 const T x = shared<T>(scan.at.x).load(row + t);
                 total += dt;

@@ -2,6 +2,8 @@
 // The CUDA kernels of the selective scan, as PyTorch's side calls them.
 #pragma once
 
+#include <initializer_list>
+
 #include "selective_scan/scan_cuda.h"
 
 namespace ssno::cuda {
@@ -23,8 +25,10 @@ class CudaSweep {
     void tile();
     void cut();
     int64_t least_chunk() const;
-    void map();
-    bool along_time(int which) const;
+    bool wide(const char* p, const Steps& step, int64_t size,
+              std::initializer_list<int64_t> strides) const;
+    Mapping mapping(std::initializer_list<int> tensors) const;
+    Order order(const Plane& M) const;
     const cuda::Shape& shape() const;
     int64_t assign(char* memory);
     void sum_up(void* stream) const;

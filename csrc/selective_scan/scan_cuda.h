@@ -23,11 +23,14 @@ struct Rows {  // an activation
     Dtype dtype = Dtype::f32;
 };
 
+enum class Order { steps_and_states, along_steps, along_states };  // the latter by 16 bytes
+
 struct Plane {  // B or C; constant: d is the stride over channels, else over groups
     char* p = nullptr;
     bool constant = false;
     int64_t b = 0, d = 0, n = 0, c = 0;
-    int64_t share = 1;  // channels of a group
+    int64_t share = 1;                      // channels of a group
+    Order order = Order::steps_and_states;  // in which threads read it
     Steps step;
 };
 
@@ -44,7 +47,8 @@ struct Mapping {
 
 // Where things lie in shared memory: in bytes
 struct Places {
-    int table = 0, D = 0, bias = 0;  // offsets along time; parameters of the channels
+    int table = 0, count = 0;        // offsets along time; numbers of steps
+    int D = 0, bias = 0;             // of the channels
     int dt = 0, x = 0, y = 0;        // rows of steps; x is dt u
     int B = 0, C = 0;                // of a tile of states
     int v_y = 0, v_dt = 0, v_x = 0;  // rows of steps: also the sums over states of (S9)
