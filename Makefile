@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# make test | make bench [PROFILE=full] | make accuracy [PROFILE=paper] | make lint | make clean
+# make test | make bench [PROFILE=full] | make accuracy [PROFILE=paper] | make gpu | make lint | make clean
 #
 # Each makes the environment $(VENV) with pinned versions and builds the kernels when need be.
 # PYTHON=python3 VENV= uses the interpreter that is there and installs nothing: the kernels are
@@ -22,9 +22,9 @@ peers := $(VENV)/.accuracy
 endif
 
 requirements := $(wildcard tests/requirements.txt bench/requirements.txt)
-cpp_files := $(shell find csrc -name '*.cpp' -o -name '*.h')
+cpp_files := $(shell find csrc tests/host_cuda -name '*.cpp' -o -name '*.h' -o -name '*.cu')
 
-.PHONY: test bench accuracy lint clean
+.PHONY: test bench accuracy gpu lint clean
 .DELETE_ON_ERROR:
 
 # two processes at once where pytest-xdist is there
@@ -38,6 +38,20 @@ bench: $(built)
 accuracy: PROFILE ?= short
 accuracy: $(built) $(peers)
 	$(run) -m bench.accuracy --profile $(PROFILE)
+
+# On a machine with an NVIDIA GPU, nvcc and a PyTorch with CUDA: the suite with every backend of a
+# GPU, the CUDA kernels under compute-sanitizer, and the benchmarks into bench/results.
+gpu: PROFILE ?= quick
+gpu: export SSNO_REQUIRE ?= reference,composite,cpu,triton,cuda
+gpu: $(built)
+	$(run) -c "import torch; assert torch.cuda.is_available(), 'no CUDA device is present'"
+	$(run) -m pytest $(TESTS)
+	for tool in memcheck racecheck; do \
+		compute-sanitizer --tool $$tool --error-exitcode 9 --target-processes all \
+			$(run) -m pytest -q -p no:cacheprovider tests/test_against_reference.py \
+			-k "cuda and float32 and (same or basic or 1-d or 3-d)" || exit 1; \
+	done
+	$(run) -m bench --device cuda --profile $(PROFILE) --out bench/results
 
 lint: $(installed)
 	$(run) -m ruff check .
@@ -58,7 +72,7 @@ $(VENV)/.accuracy: bench/accuracy/requirements.txt $(installed)
 	$(run) -m pip install --quiet --disable-pip-version-check --no-deps -r $<
 	touch $@
 
-$(VENV)/.kernels: $(installed) $(cpp_files) setup.py pyproject.toml ssno_kernels/extension.py
+$(VENV)/.kernels: $(installed) $(cpp_files) setup.py pyproject.toml ssno_kernels/builder.py
 	rm -f ssno_kernels/_C_*.so
 	$(run) -m pip install --quiet --disable-pip-version-check \
 		--no-build-isolation --no-deps --editable .

@@ -72,8 +72,7 @@ class Extension:
         return ""
 
     def units(self, folder: Path) -> list[Unit]:
-        """The longest first: each file of isa/ is one instruction set, compiled once for the
-        kernels of each operator."""
+        """The longest first: each instruction set of isa/, for the kernels of each operator."""
         command = [*compiler(), *self.flags, *_includes(folder)]
         isas = sorted(folder.glob("isa/*.cpp"))
         units = []
@@ -132,9 +131,8 @@ class CudaExtension(Extension):
     kernel_flags = ("-O3", "-std=c++20", "-Xcompiler=-fPIC,-fvisibility=hidden")
 
     def missing(self) -> str | None:
-        if torch.version.cuda is None:
-            return f"this PyTorch ({torch.__version__}) is built without CUDA"
-        return None
+        built_without = f"this PyTorch ({torch.__version__}) is built without CUDA"
+        return built_without if torch.version.cuda is None else None
 
     def files(self, folder: Path) -> list[Path]:
         return _files(folder, ("*.cpp", "*.h", "*.cu"), without=("cpu", "isa/", "extension"))
@@ -211,8 +209,7 @@ def targets() -> list[str]:
         found = {torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())}
         return [f"{major}.{minor}" + "a" * (major == 9) for major, minor in sorted(found)]
     listed = subprocess.run([nvcc(), "--list-gpu-arch"], capture_output=True, text=True).stdout
-    known = [t for t in _DEFAULT_TARGETS if f"compute_{_number(t).rstrip('a')}\n" in listed]
-    return known or list(_DEFAULT_TARGETS)
+    return [t for t in _DEFAULT_TARGETS if f"compute_{_number(t).rstrip('a')}\n" in listed]
 
 
 def generated_code() -> list[str]:

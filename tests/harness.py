@@ -25,8 +25,8 @@ if unknown := REQUIRED - set(registry.BACKENDS):
 
 def device_of(backend: str) -> str:
     """The device on which this machine can run a backend."""
-    on_host = {"cuda": registry.extension.host_cuda(), "triton": registry.interpreting()}
-    return "cuda" if torch.cuda.is_available() and not on_host.get(backend, True) else "cpu"
+    on_a_gpu = backend in ("cuda", "triton") and not simulated(backend)
+    return "cuda" if on_a_gpu and torch.cuda.is_available() else "cpu"
 
 
 def need(operator: str, backend: str) -> str:
@@ -42,7 +42,9 @@ def need(operator: str, backend: str) -> str:
 
 
 def simulated(backend: str) -> bool:
-    """Whether Triton's interpreter would run it, which takes seconds a call."""
+    """Whether a GPU's kernels would run on CPU tensors, which can take seconds a call."""
+    if backend == "cuda":
+        return registry.extension.host_cuda() is not None
     return backend == "triton" and registry.interpreting()
 
 
@@ -59,7 +61,7 @@ def cases(
 ) -> list:
     """One case for each operator (or only one), backend (all but the reference) and (core) sample.
 
-    Triton's interpreter takes seconds a call, so it gets the first of the core samples only; the
+    What is simulated takes up to seconds a call, so it gets the first of the core samples only; the
     comparison with the reference runs every sample on it all the same. `simulate` False leaves it
     out: numerical derivatives call a function dozens of times.
     """

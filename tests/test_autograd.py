@@ -29,7 +29,7 @@ def leaves(values):
 
 @pytest.mark.parametrize("spec, backend, sample", harness.cases(simulate=False))
 def test_gradcheck(spec, backend, sample):
-    """Where it is simulated, Triton is compared with the reference's derivatives alone."""
+    """Where a GPU is simulated, it is compared with the reference's derivatives alone."""
     device = harness.need(spec.name, backend)
     inputs = harness.to_device(sample.make(torch.float64), device)
     function, values = as_function(spec, inputs, backend)

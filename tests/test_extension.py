@@ -172,6 +172,83 @@ def test_processes_that_start_together_build_once(package):
     assert b"".join(outputs).count(b"built") == 1
 
 
+def test_cuda_extension_says_what_is_missing(monkeypatch):
+    """In this order: a PyTorch with CUDA, nvcc."""
+    monkeypatch.setattr(torch.version, "cuda", None)
+    expected = f"this PyTorch ({torch.__version__}) is built without CUDA"
+    assert extension.Loader(builder.CUDA).why_not() == expected
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setenv("CUDA_HOME", "/nonexistent")
+    reason = extension.Loader(builder.CUDA).why_not()
+    assert reason.startswith("nvcc was not found (CUDA_HOME=/nonexistent)")
+
+
+def test_wrong_target_is_named(monkeypatch):
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0a;Hopper")
+    with pytest.raises(builder.BuildError, match="TORCH_CUDA_ARCH_LIST names 'Hopper'; expected"):
+        builder.generated_code()
+
+
+def test_targets_become_options(monkeypatch):
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "8.0 9.0a;12.0+PTX")
+    assert builder.generated_code() == [
+        "-gencode=arch=compute_80,code=sm_80",
+        "-gencode=arch=compute_90a,code=sm_90a",
+        "-gencode=arch=compute_120,code=sm_120",
+        "-gencode=arch=compute_120,code=compute_120",
+    ]
+
+
+def test_files_of_the_two_extensions():
+    """A change of the CUDA kernels does not make the CPU kernels compile anew, nor the reverse."""
+    folder = ROOT / "csrc"
+    cpu, cuda = (
+        {path.relative_to(folder).as_posix() for path in e.files(folder)}
+        for e in (CPU, builder.CUDA)
+    )
+    assert "selective_scan/op_cpu.cpp" in cpu - cuda
+    assert {"ssno/cuda.h", "cuda_operator.h"} <= cuda - cpu
+    assert "operator.h" in cuda & cpu
+    assert {path for path in cpu | cuda if path.endswith(".cu")} <= cuda
+
+
+STUB = """
+extern "C" {
+int aoti_torch_get_current_cuda_stream(int, void**) { return 1; }
+int aoti_torch_create_device_guard(int, void**) { return 1; }
+int aoti_torch_delete_device_guard(void*) { return 1; }
+}
+"""
+
+
+def test_cuda_extension_links_and_registers(tmp_path, monkeypatch):
+    """With an empty library in the place of libtorch_cuda where PyTorch has none: what is left to
+    find on a device's machine are three functions of PyTorch's."""
+    try:
+        builder.nvcc()
+    except builder.BuildError as error:
+        pytest.skip(str(error))
+    need_compiler()
+    if torch.version.cuda is None:
+        (tmp_path / "stub.cpp").write_text(STUB)
+        command = [*builder.compiler(), "-shared", "-fPIC", str(tmp_path / "stub.cpp")]
+        subprocess.run([*command, "-o", str(tmp_path / "libtorch_cuda.so")], check=True)
+        monkeypatch.setenv("LIBRARY_PATH", str(tmp_path))
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0a")
+    target = tmp_path / "built.so"
+    builder.CUDA.build(ROOT / "csrc", target)
+    script = (
+        "import sys, torch, ssno_kernels\n"
+        "torch.ops.load_library(sys.argv[1])\n"
+        "for name, backends in ssno_kernels.registry.OPERATORS.items():\n"
+        "    for way in ('fwd', 'bwd') if 'cuda' in backends else ():\n"
+        "        operator = f'ssno_kernels::{name}_{way}_cuda'\n"
+        "        assert torch._C._dispatch_has_kernel_for_dispatch_key(operator, 'CUDA'), operator"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "LD_LIBRARY_PATH": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", script, str(target)], env=environment, check=True)
+
+
 def test_import_takes_little_beyond_torch():
     """The best of a few, since a busy machine only ever adds."""
     script = (

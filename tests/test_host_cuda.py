@@ -13,9 +13,21 @@ from pathlib import Path
 
 import pytest
 
-from ssno_kernels import builder
+from ssno_kernels import builder, registry
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("operator", [o for o, b in registry.OPERATORS.items() if "cuda" in b])
+def test_kernels_of_every_operator_run_here(operator):
+    """If not, their tests would all be skipped and nobody would notice."""
+    if registry.extension.host_cuda() is None:
+        pytest.skip("there is a GPU")
+    try:
+        builder.compiler()
+    except builder.BuildError as error:
+        pytest.skip(str(error))
+    assert registry.why_not(operator, "cuda", "cpu") is None
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +81,11 @@ def test_blocks_have_their_own_shared_memory(probes):
     [
         ("overwrite", "race: byte 0 .* is read by thread 39 at .* and written by thread 40 at .*"),
         ("two_writers", "race: byte 0 .* is written by thread 0 at .* and written by thread 1 at"),
-        ("warp_after_warp", "race: byte 0 .* is written by thread 0 at .* and read by thread 63 at"),
+        (
+            "warp_after_warp",
+            "race: byte 0 .* is written by thread 0 at .* and read by thread 63 at",
+        ),
+        ("shuffle_for_barrier", "race: byte 120 .* is written by thread 30 at .* and read by thread"),
         ("sum_without_barrier", r"byte 128 .* is read before it is written, at probes.cu:\d+"),
         ("rotate_without_barrier", "byte 4 of shared memory is read before it is written"),
         ("copy_without_wait", "byte 252 of shared memory is read before it is written"),

@@ -5,7 +5,7 @@
 #include <tuple>
 #include <vector>
 
-#include "alias_free_activation/operator.h"
+#include "alias_free_activation/tensors.h"
 #include "cpu_operator.h"
 #include "ssno/isa.h"
 

@@ -5,7 +5,8 @@
 // memory and every barrier, and nothing below applies.
 //
 //   SSNO_KERNEL(threads, blocks)   before a kernel's name: threads a block, blocks a multiprocessor
-//   SSNO_DEVICE                    before a device function
+//   SSNO_CONSTANT                  before a kernel's parameter that is a struct
+//   SSNO_DEVICE, SSNO_BOTH         before a function of the device, of the device and the host
 //   thread() lane() warp()         within the block; blocks are one-dimensional, whole warps
 //   block_x() block_y() block_z()  within the grid
 //   shared<T>(offset)              a handle to shared memory, from a byte on; load, store, load16

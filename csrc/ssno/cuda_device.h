@@ -10,7 +10,9 @@
 #include <string>
 
 #define SSNO_KERNEL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
+#define SSNO_CONSTANT const __grid_constant__
 #define SSNO_DEVICE __device__ __forceinline__
+#define SSNO_BOTH __host__ __device__ inline
 
 namespace ssno::cuda {
 
@@ -76,33 +78,38 @@ SSNO_DEVICE void store16(T* p, const Pack<T>& x) {
     *reinterpret_cast<uint4*>(p) = raw;
 }
 
+extern __shared__ __align__(16) unsigned char shared_memory[];
+
+// A place in shared memory, by its number: of a pointer that is chosen at run time the compiler
+// would not know that it points there.
 template <class T>
 class Shared {
   public:
-    SSNO_DEVICE explicit Shared(T* p) : p_(p) {}
-    SSNO_DEVICE Shared operator+(int offset) const { return Shared(p_ + offset); }
-    SSNO_DEVICE T load(int i) const { return p_[i]; }
-    SSNO_DEVICE void store(int i, T x) const { p_[i] = x; }
-    SSNO_DEVICE Pack<T> load16(int i) const { return cuda::load16(p_ + i); }
-    SSNO_DEVICE void store16(int i, const Pack<T>& x) const { cuda::store16(p_ + i, x); }
-    SSNO_DEVICE unsigned address(int i) const {
-        return static_cast<unsigned>(__cvta_generic_to_shared(p_ + i));
+    SSNO_DEVICE explicit Shared(int offset) : offset_(offset) {}
+    SSNO_DEVICE Shared operator+(int elements) const {
+        return Shared(offset_ + elements * static_cast<int>(sizeof(T)));
+    }
+    SSNO_DEVICE T load(int i) const { return *at(i); }
+    SSNO_DEVICE void store(int i, T x) const { *at(i) = x; }
+    SSNO_DEVICE Pack<T> load16(int i) const { return cuda::load16(at(i)); }
+    SSNO_DEVICE void store16(int i, const Pack<T>& x) const { cuda::store16(at(i), x); }
+    SSNO_DEVICE T* at(int i) const {
+        return reinterpret_cast<T*>(shared_memory + offset_ + i * static_cast<int>(sizeof(T)));
     }
 
   private:
-    T* p_;
+    int offset_;
 };
 
 template <class T>
 SSNO_DEVICE Shared<T> shared(int offset) {
-    extern __shared__ __align__(16) unsigned char memory[];
-    return Shared<T>(reinterpret_cast<T*>(memory + offset));
+    return Shared<T>(offset);
 }
 
 template <class T>
 SSNO_DEVICE void copy_async16(Shared<T> to, int i, const T* from) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to.address(i)), "l"(from)
-                 : "memory");
+    const auto address = static_cast<unsigned>(__cvta_generic_to_shared(to.at(i)));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
 }
 SSNO_DEVICE void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 // Until at most N of the groups committed by this thread are under way.

@@ -178,7 +178,10 @@ void run(Grid grid, int block, int64_t shared_bytes, const std::function<void()>
 
 void wait_block(Where where) { pause(State::at_block, where); }
 
-void wait_warp(Where where) {
+namespace {
+
+// Until all lanes of the warp have come here. A shuffle does not order what they do to memory.
+void meet(Where where, bool orders_memory) {
     const int first = here.thread / WARP * WARP;
     Warp& warp = warps[here.thread / WARP];
     if (warp.waiting > 0)
@@ -189,16 +192,20 @@ void wait_warp(Where where) {
     if (++warp.waiting < WARP) return pause(State::at_warp, where);
     warp.waiting = 0;
     warp.turn ^= 1;
-    shadow.warp_barrier(here.thread / WARP);
+    if (orders_memory) shadow.warp_barrier(here.thread / WARP);
     for (int i = first; i < first + WARP; ++i)
         if (i != here.thread) pool[i].state = State::ready;
 }
+
+}  // namespace
+
+void wait_warp(Where where) { meet(where, true); }
 
 uint64_t exchange(uint64_t x, int from, Where where) {
     Warp& warp = warps[here.thread / WARP];
     uint64_t* slots = warp.slots[warp.turn];
     slots[here.thread % WARP] = x;
-    wait_warp(where);
+    meet(where, false);
     return slots[from];
 }
 

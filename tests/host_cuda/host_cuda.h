@@ -14,7 +14,9 @@
 #include <type_traits>
 
 #define SSNO_KERNEL(threads, blocks) [[maybe_unused]] static void
+#define SSNO_CONSTANT const
 #define SSNO_DEVICE inline
+#define SSNO_BOTH inline
 
 namespace ssno::cuda {
 

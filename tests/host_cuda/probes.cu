@@ -67,6 +67,14 @@ SSNO_KERNEL(64, 1) shuffle_kernel(const float* x, float* y) {
     y[thread()] = static_cast<float>(total) - last + next;
 }
 
+// A shuffle is no barrier for shared memory.
+SSNO_KERNEL(64, 1) shuffle_for_barrier_kernel(const float* x, float* y) {
+    const Shared<float> s = shared<float>(0);
+    s.store(thread(), x[thread()]);
+    const float one = shuffle_xor(x[thread()], 1);
+    y[thread()] = one + s.load(thread() ^ 1);
+}
+
 // The barrier is in a branch that only some threads take; others end, or wait elsewhere.
 SSNO_KERNEL(64, 1) branch_kernel(const float* x, float* y) {
     if (thread() < 48) sync_block();
@@ -122,6 +130,7 @@ const std::map<std::string, Kernel> KERNELS = {
     {"two_writers", two_writers_kernel},
     {"warp_after_warp", warp_after_warp_kernel},
     {"shuffle", shuffle_kernel},
+    {"shuffle_for_barrier", shuffle_for_barrier_kernel},
     {"branch", branch_kernel},
     {"two_barriers", two_barriers_kernel},
     {"shuffle_branch", shuffle_branch_kernel},

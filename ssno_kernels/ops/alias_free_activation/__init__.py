@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ...registry import choose
 from . import composite, function, reference
-from .arguments import beyond_triton, check
+from .arguments import beyond_cuda, beyond_triton, check
 
 __all__ = ["alias_free_activation"]
 
@@ -64,8 +64,9 @@ def alias_free_activation(
         activation: 'leaky_relu', 'silu', 'gelu' or 'tanh'.
         negative_slope: of leaky_relu; the others ignore it.
         gain: multiplies the nonlinearity's result.
-        backend: force 'triton', 'cpu', 'composite' or 'reference'; None chooses. Triton serves
-            filters that need up to 24 samples along an axis at once, on three axes 10.
+        backend: force 'cuda', 'triton', 'cpu', 'composite' or 'reference'; None chooses. Triton
+            serves filters that need up to 24 samples along an axis at once, on three axes 10; cuda
+            what fits into shared memory, such as 60 taps on two axes, 24 on three.
 
     The filters and bias may have x's dtype or that of sums: float64 for float64 activations,
     float32 for the others. Where filters need a gradient, kernels leave it to the composite.
@@ -92,7 +93,8 @@ def alias_free_activation(
         negative_slope,
         gain,
     )
-    name = choose("alias_free_activation", x.device, backend, beyond_triton(arguments))
+    cannot = beyond_cuda(arguments) + beyond_triton(arguments)
+    name = choose("alias_free_activation", x.device, backend, cannot)
     if name == "reference":
         return reference.alias_free_activation(*arguments)
     if name == "composite":

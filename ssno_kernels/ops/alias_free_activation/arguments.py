@@ -120,6 +120,31 @@ def beyond_triton(a: Arguments) -> tuple[tuple[str, str], ...]:
     return (("triton", reason),)
 
 
+def beyond_cuda(a: Arguments) -> tuple[tuple[str, str], ...]:
+    """Why the CUDA kernels cannot serve filters for which no tile fits into a block's 96 KiB.
+
+    `Planner::lay_out` in csrc/alias_free_activation/plan_cuda.h knows how much a tile takes; this
+    is what one of a single sample takes at most.
+    """
+    K, M, axes = a.up_filter.shape[0], a.down_filter.shape[0], a.x.dim() - 2
+    of_out, of_x = -(-(M + a.up - 1) // a.up), -(-K // a.up)  # samples of x around a fine one
+    fine = max(of_out, of_x) * a.up
+    coarse = max(of_out, of_x, (of_x * a.up + 3 * a.down - 3) // a.down) - 1
+    coarse += max(of_x, -(-M // a.down))
+    numbers = K + M + 3 * (fine + 9)
+    if axes > 1:
+        numbers += (fine + coarse) * (fine + 1) + coarse * (coarse + 1)
+    if axes > 2:
+        numbers += 2 * coarse * coarse * (coarse + 1)
+    if numbers * sum_dtype(a.x.dtype).itemsize <= 95 << 10:
+        return ()
+    reason = (
+        f"cuda keeps a tile of the upsampled signal in shared memory, which filters of {K} and {M} "
+        f"taps, up = {a.up} and down = {a.down} exceed on {axes} axes"
+    )
+    return (("cuda", reason),)
+
+
 def _check_shapes(x: Tensor, up_filter: Tensor, down_filter: Tensor, bias: Tensor | None) -> None:
     if not 3 <= x.dim() <= 5:
         raise ValueError(

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: MIT
+// What the forward and the backward of a block share: where it is, its weights, its tiles.
+#pragma once
+
+#include "alias_free_activation/nonlinearity_cuda.h"
+#include "alias_free_activation/passes_cuda.h"
+
+namespace ssno::alias_free_activation {
+
+using cuda::sync_block;
+
+template <class S>
+struct Computed {
+    using type = float;
+};
+template <>
+struct Computed<double> {
+    using type = double;
+};
+
+// Params without what only the host needs.
+struct Task {
+    Act act = Act::leaky_relu;
+    bool backward = false;
+    int64_t channels = 0, up = 1, down = 1;
+    int64_t n[AXES] = {};                   // samples of x
+    int64_t c[AXES] = {}, fine[AXES] = {};  // c of x's link; fine samples that out reaches
+    LinkSize u = {}, v = {};
+    Vector up_filter, down_filter, bias;
+    double negative_slope = 0, gain = 1;
+    void* scratch = nullptr;       // sums of v_x over tiles, or null
+    int64_t tiles = 0, parts = 0;  // of a channel of a batch entry, and of a channel
+
+    Task(const Params& p, bool is_backward, LinkSize u_link, LinkSize v_link)
+        : act(p.act),
+          backward(is_backward),
+          channels(p.channels),
+          up(p.up),
+          down(p.down),
+          u(u_link),
+          v(v_link),
+          up_filter(p.up_filter),
+          down_filter(p.down_filter),
+          bias(p.bias),
+          negative_slope(p.negative_slope),
+          gain(p.gain) {
+        for (int a = 0; a < AXES; ++a) {
+            n[a] = p.n[a];
+            c[a] = p.up_filter.size - 1 - p.low[a];
+            fine[a] = p.filtered[a] ? (p.m[a] - 1) * p.down + p.down_filter.size : 1;
+        }
+    }
+};
+
+SSNO_DEVICE int64_t floor_div(int64_t a, int64_t b) { return a / b - (a % b < 0); }
+
+// Of a buffer's elements along a dimension, those that the tensor has.
+struct Span {
+    int begin, end;
+    SSNO_DEVICE Span(int64_t origin, int64_t size)
+        : begin(within(-origin)), end(within(size - origin)) {}
+    SSNO_DEVICE bool has(int i) const { return i >= begin && i < end; }
+    SSNO_DEVICE static int within(int64_t i) {
+        constexpr int64_t MOST = 1 << 30;  // beyond any buffer
+        if (i < 0) return 0;
+        return static_cast<int>(i < MOST ? i : MOST);
+    }
+};
+
+// A launch has as many rows of blocks as it takes, the last one not full.
+constexpr int64_t BLOCKS_OF_ROW = 1 << 30;
+SSNO_DEVICE int64_t block_number() { return cuda::block_y() * BLOCKS_OF_ROW + cuda::block_x(); }
+inline cuda::Grid grid_of(const Plan& plan) {
+    const int64_t rows = (plan.blocks + BLOCKS_OF_ROW - 1) / BLOCKS_OF_ROW;
+    return {rows > 1 ? BLOCKS_OF_ROW : plan.blocks, rows};
+}
+
+// Where a block is, written by four threads and read by all. By axis: where the buffers of x, of
+// v_out and of the result begin, how many fine samples the two links begin apart (the block's begin
+// with those of x's link), and which of the block's fine samples exist.
+class Geometry {
+  public:
+    enum What { X, V, RESULT, SHIFT, BEGIN, END };
+
+    SSNO_DEVICE Geometry() : numbers_(cuda::shared<int64_t>(0)) {}
+    SSNO_DEVICE void find(const Plan& plan, const Task& task) const {
+        const int a = thread();
+        if (a > AXES) return;
+        int64_t rest = block_number();
+        int64_t tile = 0, tiles = 1, number = 0;
+        for (int i = AXES - 1; i >= 0; --i) {
+            tile = rest % plan.tiles[i];
+            rest /= plan.tiles[i];
+            number += tile * tiles;
+            tiles *= plan.tiles[i];
+            if (i == a) find_axis(plan, task, a, tile);
+        }
+        if (a < AXES) return;
+        put(AXES, X, rest / plan.groups);
+        put(AXES, V, rest % plan.groups * plan.channels);
+        put(AXES, RESULT, number);
+    }
+    SSNO_DEVICE int64_t get(int axis, What what) const {
+        return numbers_.load(axis * GEOMETRY + what);
+    }
+    SSNO_DEVICE int shift(int axis) const { return static_cast<int>(get(axis, SHIFT)); }
+    SSNO_DEVICE int begin(int axis) const { return static_cast<int>(get(axis, BEGIN)); }
+    SSNO_DEVICE int end(int axis) const { return static_cast<int>(get(axis, END)); }
+    SSNO_DEVICE int64_t batch() const { return get(AXES, X); }
+    SSNO_DEVICE int64_t channel() const { return get(AXES, V); }
+    SSNO_DEVICE int64_t tile() const { return get(AXES, RESULT); }  // of the batch
+    // Where a buffer begins along an axis, or with which channel.
+    SSNO_DEVICE int64_t origin(int dim, What what) const {
+        return dim == Transfer::CHANNELS ? channel() : get(dim, what);
+    }
+
+  private:
+    SSNO_DEVICE void put(int axis, What what, int64_t value) const {
+        numbers_.store(axis * GEOMETRY + what, value);
+    }
+    SSNO_DEVICE void find_axis(const Plan& plan, const Task& task, int a, int64_t tile) const {
+        const int64_t begin = tile * plan.tile[a];
+        int64_t x = begin, v = begin, shift = 0, fine = begin;
+        if (plan.filtered[a]) {
+            const int64_t first = task.backward ? begin * task.up - task.c[a] : begin * task.down;
+            const int64_t coarse = floor_div(first + task.c[a], task.up);
+            const int64_t of_v = floor_div(first, task.down);
+            x = coarse - (task.u.window() - 1);
+            v = of_v - (task.v.window() - 1);
+            shift = task.backward ? first - of_v * task.down : first + task.c[a] - coarse * task.up;
+            fine = coarse * task.up - task.c[a];
+        }
+        put(a, X, x);
+        put(a, V, v);
+        put(a, RESULT, begin);
+        put(a, SHIFT, shift);
+        const Span there(fine, task.fine[a]);
+        put(a, BEGIN, there.begin);
+        put(a, END, there.end);
+    }
+    Shared<int64_t> numbers_;
+};
+
+// The weights h of both links, up's behind the block's geometry and down's behind these; then the
+// bias of each channel.
+template <class T>
+SSNO_DEVICE Shared<T> weights() {
+    return cuda::shared<T>(8 * GEOMETRY * (AXES + 1));
+}
+template <class T>
+SSNO_DEVICE void load_weights(const Plan& plan, const Task& task, const Geometry& here) {
+    const T* up = static_cast<const T*>(task.up_filter.p);
+    const T* down = static_cast<const T*>(task.down_filter.p);
+    const T* bias = static_cast<const T*>(task.bias.p);
+    const int K = task.u.taps, M = task.v.taps;
+    for (int k = thread(); k < K; k += THREADS)
+        weights<T>().store(k, up[k * task.up_filter.stride] * static_cast<T>(task.up));
+    for (int k = thread(); k < M; k += THREADS)
+        weights<T>().store(K + k, down[(M - 1 - k) * task.down_filter.stride]);
+    for (int c = thread(); c < plan.channels; c += THREADS) {
+        const int64_t channel = here.channel() + c;
+        const bool there = bias && channel < task.channels;
+        weights<T>().store(K + M + c, there ? bias[channel * task.bias.stride] : T(0));
+    }
+}
+
+// f(place in the buffer, place in the tensor, channel, whether the tensor has it) for the elements
+// that this thread moves.
+template <class F>
+SSNO_DEVICE void visit(const Transfer& t, const Geometry& here, Geometry::What what, const F& f) {
+    const int row = divide(thread(), t.by_lanes), lane = thread() - row * t.lanes;
+    if (row >= t.rows) return;
+    int64_t base = here.batch() * t.batch;
+    const auto span = [&](int i) {
+        const int64_t origin = here.origin(t.dim[i], what);
+        base += origin * t.stride[i];
+        return Span(origin, t.size[i]);
+    };
+    const Span s0 = span(0), s1 = span(1), s2 = span(2), s3 = span(3);
+    const bool channels_first = t.dim[0] == Transfer::CHANNELS;
+    for (int i3 = 0; i3 < t.n[3]; ++i3)
+        for (int i2 = 0; i2 < t.n[2]; ++i2) {
+            const bool outer = s3.has(i3) && s2.has(i2);
+            const int outer_at = i3 * t.at[3] + i2 * t.at[2];
+            const int64_t outer_offset = base + i3 * t.stride[3] + i2 * t.stride[2];
+            for (int i1 = row; i1 < t.n[1]; i1 += t.rows)
+                for (int i0 = lane; i0 < t.n[0]; i0 += t.lanes)
+                    f(outer_at + i1 * t.at[1] + i0 * t.at[0],
+                      outer_offset + i1 * t.stride[1] + i0 * t.stride[0], channels_first ? i0 : i3,
+                      outer && s1.has(i1) && s0.has(i0));
+        }
+}
+
+// A tile of x with its bias (A1), or of v_out; 0 where the tensor has no sample.
+template <class S, class T>
+SSNO_DEVICE void load_tile(const Transfer& t, const Geometry& here, Geometry::What what,
+                           Shared<T> bias, Shared<T> to) {
+    const S* from = static_cast<const S*>(t.p);
+    visit(t, here, what, [&](int at, int64_t offset, int channel, bool there) {
+        T x = 0;
+        if (there) x = cuda::widen(from[offset]);
+        if (there && what == Geometry::X) x += bias.load(channel);
+        to.store(at, x);
+    });
+}
+
+template <class S, class T>
+SSNO_DEVICE void store_tile(const Transfer& t, const Geometry& here, Shared<T> from) {
+    S* to = static_cast<S*>(t.p);
+    visit(t, here, Geometry::RESULT, [&](int at, int64_t offset, int, bool there) {
+        if (there) cuda::narrow(from.load(at), to[offset]);
+    });
+}
+
+template <class T>
+struct Buffers {
+    Shared<T> Q, R, F, X, V, O;
+
+    SSNO_DEVICE explicit Buffers(const Plan& plan)
+        : Q(cuda::shared<T>(plan.Q)),
+          R(cuda::shared<T>(plan.R)),
+          F(cuda::shared<T>(plan.F)),
+          X(cuda::shared<T>(plan.X)),
+          V(cuda::shared<T>(plan.V)),
+          O(cuda::shared<T>(plan.O)) {}
+};
+
+// (A5), or the transpose of (A3), from F to Q; if Shifted, fine samples begin before the link's.
+template <bool Shifted, class T, class L>
+SSNO_DEVICE void reduced(const Plan& plan, const Geometry& here, const L& link,
+                         const Buffers<T>& b) {
+    for (int i = 0; i < plan.flat; ++i) {
+        const Pass& pass = plan.reduce[i];
+        const bool last = i + 1 == plan.flat;
+        reduce(pass, link, i == 0 ? b.F : b.R, Shifted ? here.shift(pass.axis) : 0,
+               last ? b.Q : b.R);
+        sync_block();
+    }
+}
+
+// The sum over the block of a number of each thread, in thread 0; in an order that never changes.
+template <class T>
+SSNO_DEVICE T block_sum(T x, Shared<T> sums) {
+    for (int by = cuda::WARP / 2; by > 0; by /= 2) x += cuda::shuffle_xor(x, by);
+    sync_block();
+    if (cuda::lane() == 0) sums.store(cuda::warp(), x);
+    sync_block();
+    T total = 0;
+    if (thread() == 0)
+        for (int i = 0; i < THREADS / cuda::WARP; ++i) total += sums.load(i);
+    return total;
+}
+
+}  // namespace ssno::alias_free_activation

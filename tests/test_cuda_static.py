@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: MIT
+"""The CUDA kernels compiled for devices that are not there: no spill, and loops as they should be.
+
+A new operator adds its files by being there, and rows for its inner loops to LOOPS.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+import sass
+
+from ssno_kernels import builder
+
+pytestmark = pytest.mark.xdist_group("nvcc")
+TARGETS = ("sm_80", "sm_90a", "sm_100")
+SOURCES = sorted(path.relative_to(sass.CSRC).as_posix() for path in sass.CSRC.rglob("*.cu"))
+
+
+@dataclass(frozen=True)
+class Loops:
+    """The loops of one kernel for sm_90a that have `least` FMAs or more, and what they may cost."""
+
+    title: str
+    source: str
+    kernel: str  # a pattern of its mangled name
+    least: int
+    work: str  # of one iteration
+    names: tuple[str, ...]  # of the loops, in the order of the code
+    most: tuple[int, ...]  # instructions of each
+
+    def found(self) -> list[Counter]:
+        return sass.loops(sass.compiled(self.source, "sm_90a"), self.kernel, self.least)
+
+
+_SAME = "12ELi2EEES4_E"  # links of 12 taps, rate 2, both
+LOOPS = (
+    Loops(
+        "alias_free_activation forward, up = down = 2",
+        "alias_free_activation/kernel_cuda_fwd.cu",
+        f"forward_kernelIfNS.*{_SAME}",
+        90,
+        "8 coarse or 16 fine samples",
+        ("expand", "expand and activate", "reduce"),
+        (185, 270, 195),
+    ),
+    Loops(
+        "alias_free_activation backward, up = down = 2",
+        "alias_free_activation/kernel_cuda_bwd.cu",
+        f"backward_kernelIfNS.*{_SAME}",
+        90,
+        "8 coarse or 16 fine samples",
+        ("expand x", "expand x, differentiate", "expand v_out", "expand v_out, multiply", "reduce"),
+        (185, 345, 295, 345, 195),
+    ),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nvcc():
+    """Everything compiled at once, as many at a time as there are cores."""
+    try:
+        builder.nvcc()
+    except builder.BuildError as error:
+        pytest.skip(str(error))
+    units = [(source, target) for source in SOURCES for target in TARGETS]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda unit: sass.compiled(*unit), units))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("source", SOURCES)
+def test_nothing_spills(source, target):
+    kernels = sass.resources(sass.compiled(source, target))
+    assert kernels
+    for name, used in kernels.items():
+        assert used.stack == used.spilled == 0, f"{name}: {used}"
+
+
+def test_spills_would_show(tmp_path):
+    """The same kernels with half of the registers."""
+    source = "alias_free_activation/kernel_cuda_fwd.cu"
+    command = [builder.nvcc(), *builder.CUDA.kernel_flags, f"-I{sass.CSRC}", "-arch=sm_90a"]
+    command += ["-maxrregcount=32", "-Xptxas=-v", "-cubin", str(sass.CSRC / source)]
+    run = subprocess.run([*command, "-o", str(tmp_path / "x")], capture_output=True, text=True)
+    (tmp_path / "x.txt").write_text(run.stderr)
+    used = sass.resources(tmp_path / "x.cubin").values()
+    assert any(u.spilled for u in used)
+
+
+@pytest.mark.parametrize("row", LOOPS, ids=lambda row: row.title)
+def test_inner_loops(row):
+    """What they cost, and that none of them waits for memory beyond the block."""
+    if sass.cuobjdump() is None:
+        pytest.skip("cuobjdump is not installed (it comes with triton)")
+    found = row.found()
+    assert len(found) == len(row.names), found
+    for loop, name, most in zip(found, row.names, row.most, strict=True):
+        assert loop["all"] <= most, f"{name}: {dict(loop)}"
+        assert not loop["local"] and not loop["ATOM"], f"{name}: {dict(loop)}"
