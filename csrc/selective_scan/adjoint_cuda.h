@@ -18,6 +18,7 @@ SSNO_DEVICE void stage_adjoint(const Scan& scan, const Unit& unit, bool whole) {
         const auto cursor = [&](int which) { return Cursor<K>(scan, unit, which, k, c, by, t); };
         Cursor<K> u_at = cursor(U), z = cursor(Z), v_out = cursor(V_OUT),
                   delta = delta_cursor<K>(scan, unit, k, c, by, t);
+#pragma unroll 1
         for (; c < 1 << scan.log_channels;
              c += by, u_at.next(), z.next(), v_out.next(), delta.next()) {
             const int count = c < unit.here ? most : 0, at = row_at<K>(scan, k, c) + t;
@@ -83,7 +84,12 @@ SSNO_DEVICE void write_adjoint(const Scan& scan, const Unit& unit) {
         Cursor<K> u_at = cursor(U), z = cursor(Z), v_out = cursor(V_OUT), sum = cursor(SUM),
                   v_u_at = cursor(V_U), v_delta = cursor(V_DELTA), v_z = cursor(V_Z),
                   delta = delta_cursor<K>(scan, unit, k, c, by, t);
-        for (; c < unit.here; c += by) {
+        const auto next = [&] {
+            u_at.next(), z.next(), v_out.next(), sum.next(), delta.next();
+            v_u_at.next(), v_delta.next(), v_z.next();
+        };
+#pragma unroll 1
+        for (; c < unit.here; c += by, next()) {
             const int at = row_at<K>(scan, k, c) + t;
             T u[V], v_x[V], v_y[V], v_s[V], s[V];
             u_at.load(count, u);
@@ -114,8 +120,6 @@ SSNO_DEVICE void write_adjoint(const Scan& scan, const Unit& unit) {
             put(shared<T>(scan.at.v_dt), at, v_s);
             put(shared<T>(scan.at.v_x), at, v_y);
             if (v_z.given()) write_gate<K, V>(scan, z, v_out, v_z, at, count);
-            for (Cursor<K>* of : {&u_at, &z, &v_out, &sum, &v_u_at, &v_delta, &v_z, &delta})
-                of->next();
         }
     });
 }

@@ -8,19 +8,6 @@
 
 namespace ssno::cuda {
 
-constexpr int64_t FEW = 4;            // states, that one lane holds
-constexpr int64_t MOST_NUMBERS = 16;  // of a row's states, that the forward keeps in registers
-
-// How many states a thread holds, and how many threads a row has. Fewer lanes to a row leave fewer
-// sums over lanes; the adjoint keeps a few steps of its states in registers.
-struct Shape {
-    int NT, S, parts;
-};
-constexpr Shape SHAPES[2][3] = {{{8, 2, 1}, {4, 1, 1}, {4, 2, 2}},
-                                {{4, 4, 1}, {4, 1, 1}, {2, 4, 2}}};
-inline int which_shape(int64_t states, bool is_complex) {
-    return is_complex ? 2 : states <= FEW ? 1 : 0;
-}
 template <class T, class E, bool Backward, int I>
 using KindOf = Kind<T, E, I == 2, SHAPES[Backward][I].NT, SHAPES[Backward][I].S>;
 

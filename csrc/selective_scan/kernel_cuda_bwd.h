@@ -10,18 +10,9 @@
 #pragma once
 
 #include "selective_scan/adjoint_cuda.h"
+#include "selective_scan/columns_cuda.h"
 
 namespace ssno::cuda {
-
-constexpr int Q = 8, F = 4;
-
-// The layout of `products` of a warp: F steps, B and C, its rows
-template <class K>
-struct Products {
-    static constexpr int LANES = WARP / K::S;                  // rows of a warp
-    static constexpr int PITCH = LANES * K::WIDTH + K::WIDTH;  // of one step's B or C
-    static constexpr int SIZE = 2 * F * PITCH;
-};
 
 // The state before the tile at t0, which an earlier pass over its interval saved
 template <class K>
@@ -44,12 +35,12 @@ SSNO_DEVICE States state_before(const Scan& scan, const Unit& unit, int64_t t0) 
 }
 
 // A tile of (S3); if `keep`, the states before every Q-th step are kept, and y too for a gate.
-template <class K, bool Constant>
+template <class K>
 SSNO_DEVICE void recompute(const Scan& scan, const Unit& unit, int steps, bool keep,
                            const Rates<K>& rate, Numbers<K>& h) {
     using T = typename K::T;
     const int row = row_at<K>(scan, unit.k, unit.c);
-    const Walk<K, Constant> walk_B(scan, unit, scan.B), walk_C(scan, unit, scan.C);
+    const Walk<K> walk_B(scan, unit, scan.B), walk_C(scan, unit, scan.C);
     const bool observed = keep && scan.row[V_Z].p != nullptr;
     for (int t = 0; t < steps; t += F) {
         if (keep && t % Q == 0)
@@ -87,12 +78,12 @@ struct Window {
 };
 
 // The Q steps of a tile from step t on: their decays and states; h is left after the last.
-template <class K, bool Constant>
+template <class K>
 SSNO_DEVICE void open(const Scan& scan, const Unit& unit, int t, int steps, const Rates<K>& rate,
                       Window<K>& window, Numbers<K>& h) {
     using T = typename K::T;
     const int row = row_at<K>(scan, unit.k, unit.c);
-    const Walk<K, Constant> walk(scan, unit, scan.B);
+    const Walk<K> walk(scan, unit, scan.B);
     load_numbers<K>(shared<T>(scan.at.states),
                     (t / Q * scan.threads + thread()) * (K::NT * K::PARTS), h);
 #pragma unroll
@@ -122,56 +113,13 @@ SSNO_DEVICE T rate_dot(const Rate<T, true>& rate, const Cplx<T>& w) {
     return T(1 / LOG2_E) * rate.part[0] * w.part[0] + T(QUARTER) * rate.part[1] * w.part[1];
 }
 
-// Sums F steps of products: over the rows of the warp, or over the steps where B or C is constant.
-template <class K>
-SSNO_DEVICE void sum_products(const Scan& scan, int q0) {
-    using T = typename K::T;
-    using P = Products<K>;
-    constexpr int V = Pack<T>::SIZE, QUADS = 2 * F * K::WIDTH / V;
-    constexpr int BESIDE = QUADS < WARP ? QUADS : WARP, PARTS = WARP / BESIDE;
-    const Shared<T> products = shared<T>(scan.at.products) + warp() * P::SIZE;
-    const Shared<T> columns = shared<T>(scan.at.columns);
-    sync_warp();
-#pragma unroll
-    for (int quad0 = 0; quad0 < QUADS; quad0 += BESIDE) {
-        const int quad = quad0 + lane() % BESIDE, part = lane() / BESIDE;
-        const int which = quad * V / K::WIDTH, i = quad * V % K::WIDTH;
-        T sum[V] = {};
-#pragma unroll
-        for (int r = 0; r < P::LANES / PARTS; ++r) {
-            T x[V];
-            get(products, which * P::PITCH + (part * (P::LANES / PARTS) + r) * K::WIDTH + i, x);
-#pragma unroll
-            for (int j = 0; j < V; ++j) sum[j] += x[j];
-        }
-#pragma unroll
-        for (int by = BESIDE; by < WARP; by *= 2)
-#pragma unroll
-            for (int j = 0; j < V; ++j) sum[j] += shuffle_xor(sum[j], by);
-        if (part == 0) put(columns, ((warp() * Q + q0) * 2 + which) * K::WIDTH + i, sum);
-    }
-    for (int which = 0; which < 2; ++which) {
-        if (!(which == 0 ? scan.B : scan.C).constant) continue;
-#pragma unroll
-        for (int j = 0; j < K::NT * K::PARTS; ++j) {
-            const int at = (which * scan.threads + thread()) * (K::NT * K::PARTS) + j;
-            const Shared<T> sums = shared<T>(scan.at.constants);
-            T sum = sums.load(at);
-            for (int q = 0; q < F; ++q)
-                sum += products.load((2 * q + which) * P::PITCH + lane() * (K::NT * K::PARTS) + j);
-            sums.store(at, sum);
-        }
-    }
-    sync_warp();
-}
-
 // (S6) to (S9) over the Q steps from step t on, the last first
-template <class K, bool Constant>
+template <class K>
 SSNO_DEVICE void retreat(const Scan& scan, const Unit& unit, int t, int steps, const Rates<K>& rate,
                          const Window<K>& window, Numbers<K>& h, Numbers<K>& v_h, Numbers<K>& v_A) {
     using T = typename K::T;
     const int row = row_at<K>(scan, unit.k, unit.c);
-    const Walk<K, Constant> walk_B(scan, unit, scan.B), walk_C(scan, unit, scan.C);
+    const Walk<K> walk_B(scan, unit, scan.B), walk_C(scan, unit, scan.C);
     const Shared<T> products = shared<T>(scan.at.products) + warp() * Products<K>::SIZE;
     T v_dt[Q], v_x[Q];
 #pragma unroll
@@ -212,29 +160,6 @@ SSNO_DEVICE void retreat(const Scan& scan, const Unit& unit, int t, int steps, c
     accumulate(shared<T>(scan.at.v_x), row + t + unit.s * (Q / K::S), mine);
 }
 
-// Sums `columns` over the warps of each chunk and writes partial v_B and v_C of Q steps.
-template <class K>
-SSNO_DEVICE void write_columns(const Scan& scan, const Unit& unit, int64_t n0, int64_t t0, int t) {
-    using T = typename K::T;
-    const Shared<T> columns = shared<T>(scan.at.columns);
-    const int warps = (K::S << scan.log_channels) / WARP;  // of a chunk
-    const int count = (2 * Q * K::WIDTH) << scan.log_chunks;
-    for (int e = thread(); e < count; e += scan.threads) {
-        const int i = e % K::WIDTH, which = e / K::WIDTH % 2, q = e / (2 * K::WIDTH) % Q;
-        const int k = e / (2 * Q * K::WIDTH);
-        void* const out = which == 0 ? scan.v_B : scan.v_C;
-        if (out == nullptr || (which == 0 ? scan.B : scan.C).constant ||
-            n0 * K::PARTS + i >= scan.states * K::PARTS || t + q >= steps_of(scan, k))
-            continue;
-        T sum = 0;
-        for (int w = 0; w < warps; ++w)
-            sum += columns.load((((k * warps + w) * Q + q) * 2 + which) * K::WIDTH + i);
-        const int64_t tile = (unit.b * scan.runs + unit.run) * scan.blocks + unit.block;
-        const int64_t step = tile * scan.length + unit.start(scan, k) + t0 + t + q;
-        static_cast<T*>(out)[(step * scan.states + n0) * K::PARTS + i] = sum;
-    }
-}
-
 template <class K>
 SSNO_DEVICE void add_states(const Scan& scan, const Unit& unit, const Mine<K>& mine, void* sums,
                             int64_t chunk, const Numbers<K>& x, bool first) {
@@ -248,17 +173,17 @@ SSNO_DEVICE void add_states(const Scan& scan, const Unit& unit, const Mine<K>& m
 }
 
 // The steps of a tile, forward and backward
-template <class K, bool Constant>
+template <class K>
 SSNO_DEVICE void sweep_steps(const Scan& scan, const Unit& unit, int64_t t0, int64_t n0,
                              const Rates<K>& rate, Numbers<K>& h, Numbers<K>& v_h,
                              Numbers<K>& v_A) {
     const int steps = steps_of(scan, unit.k), longest = steps_of(scan, 0);
-    recompute<K, Constant>(scan, unit, steps, true, rate, h);
+    recompute<K>(scan, unit, steps, true, rate, h);
     for (int t = (longest - 1) / Q * Q; t >= 0; t -= Q) {
         if (t < steps) {
             Window<K> window;
-            open<K, Constant>(scan, unit, t, steps, rate, window, h);
-            retreat<K, Constant>(scan, unit, t, steps, rate, window, h, v_h, v_A);
+            open<K>(scan, unit, t, steps, rate, window, h);
+            retreat<K>(scan, unit, t, steps, rate, window, h, v_h, v_A);
         }
         sync_block();
         write_columns<K>(scan, unit, n0, t0, t);
@@ -297,10 +222,7 @@ SSNO_DEVICE void sweep_states(const Scan& scan, const Unit& unit, int64_t t0, in
 #pragma unroll
     for (int i = 0; i < K::NT; ++i) v_A[i] = {};
     sync_block();
-    if (constant)
-        sweep_steps<K, true>(scan, unit, t0, n0, rate, h, v_h, v_A);
-    else
-        sweep_steps<K, false>(scan, unit, t0, n0, rate, h, v_h, v_A);
+    sweep_steps<K>(scan, unit, t0, n0, rate, h, v_h, v_A);
     if (steps == 0) return;
     if (scan.v_A != nullptr) add_states<K>(scan, unit, mine, scan.v_A, chunk, v_A, first);
     for (int which = 0; which < 2 && constant; ++which) {
@@ -333,7 +255,7 @@ SSNO_DEVICE void save_tile_states(const Scan& scan, const Unit& unit, int64_t t0
                 Rates<K> rate;
                 load_rates<K>(scan, unit, mine, rate);
                 load_states<K>(scan, unit, mine, state_before<K>(scan, unit, t0), h);
-                recompute<K, true>(scan, unit, steps, false, rate, h);
+                recompute<K>(scan, unit, steps, false, rate, h);
                 store_states<K>(scan, unit, mine, tile_state<K>(scan, unit, t0 + tile), h);
             }
             sync_block();
@@ -365,60 +287,6 @@ scan_backward(const Scan scan) {
             add_low_rank<K>(scan, unit, t0);
             sync_block();
         }
-    }
-}
-
-// The affine map of a chunk's adjoint: its cotangent before the chunk from zero after it, and the
-// product of its decays
-template <class K>
-SSNO_KERNEL(256, 2)
-scan_adjoint_ends(const Scan scan) {
-    using T = typename K::T;
-    const Unit unit = Unit::of<K>(scan, block_x());
-    stage_parameters<K>(scan, unit);
-    const int64_t span = unit.span(scan), tile = int64_t(1) << scan.log_steps;
-    const int row = row_at<K>(scan, unit.k, unit.c);
-    const Walk<K, true> walk(scan, unit, scan.C);
-    for (int64_t n0 = 0; n0 < scan.states; n0 += K::TILE) {
-        const Mine<K> mine(unit, n0);
-        Numbers<K> v_h, product;
-        Rates<K> rate;
-        load_rates<K>(scan, unit, mine, rate);
-        T total = 0;
-#pragma unroll
-        for (int i = 0; i < K::NT; ++i) {
-            v_h[i] = product[i] = {};
-            product[i].part[0] = 1;
-        }
-        for (int64_t t0 = (span - 1) / tile * tile; t0 >= 0; t0 -= tile) {
-            fill_table(scan, unit, t0, true);
-            sync_block();
-            stage_adjoint<K>(scan, unit, false);
-            stage_plane<K>(scan, unit, scan.C, ALONG_C, n0, shared<T>(scan.at.C));
-            sync_block();
-#pragma unroll 4
-            for (int t = steps_of(scan, unit.k) - 1; t >= 0; --t) {
-                Numbers<K> C;
-                load_numbers<K>(shared<T>(scan.at.C), walk(t), C);
-                const T dt = shared<T>(scan.at.dt).load(row + t);
-                const T v_y = shared<T>(scan.at.v_y).load(row + t);
-                total += dt;
-#pragma unroll
-                for (int i = 0; i < K::NT; ++i) {
-                    const auto a = decay<Range::any>(dt, rate[i]);
-                    v_h[i] = conj_mul(a, observe_vjp(C[i], v_y) + v_h[i]);
-                    if constexpr (K::X) product[i] = conj_mul(a, product[i]);
-                }
-            }
-            sync_block();
-        }
-#pragma unroll
-        for (int i = 0; i < K::NT; ++i)
-            if constexpr (!K::X) product[i] = decay<Range::any>(total, rate[i]);
-        if (unit.chunk(unit.k) >= scan.chunks) continue;
-        const int64_t chunk = unit.b * scan.chunks + unit.chunk(unit.k);
-        store_states<K>(scan, unit, mine, plane_of<K>(scan, scan.carried.state, chunk), v_h);
-        store_states<K>(scan, unit, mine, plane_of<K>(scan, scan.carried.decay, chunk), product);
     }
 }
 

@@ -3,39 +3,9 @@
 // ssno_kernels.selective_scan.
 #pragma once
 
-#include "selective_scan/sweep_cuda.h"
+#include "selective_scan/kernel_cuda_ends.h"
 
 namespace ssno::cuda {
-
-// dt, dt u and, if `skip`, D u of a tile of steps
-template <class K>
-SSNO_DEVICE void stage_steps(const Scan& scan, const Unit& unit, bool skip) {
-    using T = typename K::T;
-    visit<K>(scan, scan.in, [&](auto v, int k, int c, int by, int t) {
-        constexpr int V = decltype(v)::value;
-        const int most = count_of(steps_of(scan, k), t, V);
-        Cursor<K> u_at(scan, unit, U, k, c, by, t),
-            delta = delta_cursor<K>(scan, unit, k, c, by, t);
-        for (; c < 1 << scan.log_channels; c += by, u_at.next(), delta.next()) {
-            const int count = c < unit.here ? most : 0, at = row_at<K>(scan, k, c) + t;
-            T s[V], u[V];
-            u_at.load(count, u);
-            load_step_size<K>(scan, unit, delta, c, count, s);
-#pragma unroll
-            for (int i = 0; i < V; ++i)
-                if (scan.softplus) s[i] = softplus<T>(s[i]);
-            put(shared<T>(scan.at.dt), at, s);
-#pragma unroll
-            for (int i = 0; i < V; ++i) s[i] *= u[i];
-            put(shared<T>(scan.at.x), at, s);
-            if (!skip) continue;
-            const T D = shared<T>(scan.at.D).load(c);
-#pragma unroll
-            for (int i = 0; i < V; ++i) u[i] *= D;
-            put(shared<T>(scan.at.y), at, u);
-        }
-    });
-}
 
 // The gate (S5) and what other traversals gave
 template <class K>
@@ -66,9 +36,9 @@ SSNO_DEVICE void write_out(const Scan& scan, const Unit& unit) {
 }
 
 // Q steps of (S3) and (S4), from step t of the tile on; y[q] is this thread's part.
-template <class K, bool Constant, int Q>
-SSNO_DEVICE void advance_steps(const Scan& scan, int row, int t, const Walk<K, Constant>& walk_B,
-                               const Walk<K, Constant>& walk_C, const Rates<K>& rate, Numbers<K>& h,
+template <class K, int Q>
+SSNO_DEVICE void advance_steps(const Scan& scan, int row, int t, const Walk<K>& walk_B,
+                               const Walk<K>& walk_C, const Rates<K>& rate, Numbers<K>& h,
                                typename K::T (&y)[Q]) {
     using T = typename K::T;
     T dt[Q], x[Q];
@@ -89,18 +59,18 @@ SSNO_DEVICE void advance_steps(const Scan& scan, int row, int t, const Walk<K, C
 }
 
 // A tile of steps for one tile of states
-template <class K, bool Constant>
+template <class K>
 SSNO_DEVICE void advance_tile(const Scan& scan, const Unit& unit, int steps, const Rates<K>& rate,
                               Numbers<K>& h) {
     using T = typename K::T;
-    constexpr int Q = K::S > 4 ? K::S : 4;
+    constexpr int Q = 8;
     const Shared<T> sums = shared<T>(scan.at.y);
     const int row = row_at<K>(scan, unit.k, unit.c);
-    const Walk<K, Constant> B(scan, unit, scan.B), C(scan, unit, scan.C);
+    const Walk<K> B(scan, unit, scan.B), C(scan, unit, scan.C);
     int t = 0;
     for (; t + Q <= steps; t += Q) {
         T y[Q], mine[Q / K::S];
-        advance_steps<K, Constant>(scan, row, t, B, C, rate, h, y);
+        advance_steps<K>(scan, row, t, B, C, rate, h, y);
         sum_lanes<K::S>(y);
 #pragma unroll
         for (int i = 0; i < Q / K::S; ++i) mine[i] = y[i];
@@ -108,14 +78,14 @@ SSNO_DEVICE void advance_tile(const Scan& scan, const Unit& unit, int steps, con
     }
     for (; t < steps; ++t) {
         T y[1];
-        advance_steps<K, Constant>(scan, row, t, B, C, rate, h, y);
+        advance_steps<K>(scan, row, t, B, C, rate, h, y);
         sum_lanes<K::S>(y);
         if (unit.s == 0) accumulate(sums, row + t, y);
     }
 }
 
 template <class K>
-SSNO_KERNEL(256, 2)
+SSNO_KERNEL(256, 1)
 scan_forward(const Scan scan) {
     using T = typename K::T;
     const Unit unit = Unit::of<K>(scan, block_x());
@@ -148,10 +118,7 @@ scan_forward(const Scan scan) {
                 T* p = static_cast<T*>(scan.checkpoints) + unit.b * scan.checkpoints_stride;
                 store_states<K>(scan, unit, mine, plane_of<K>(scan, p, now / scan.interval - 1), h);
             }
-            if (scan.B.constant || scan.C.constant)
-                advance_tile<K, true>(scan, unit, steps, rate, h);
-            else
-                advance_tile<K, false>(scan, unit, steps, rate, h);
+            advance_tile<K>(scan, unit, steps, rate, h);
             if (now + steps == scan.length && scan.final.p != nullptr)
                 store_states<K>(scan, unit, mine, scan.final, h);
             if (scan.through_memory)
@@ -160,63 +127,6 @@ scan_forward(const Scan scan) {
         sync_block();
         write_out<K>(scan, unit);
         sync_block();
-    }
-}
-
-// The affine map of a chunk: its last state from zero, and the product of its decays
-template <class K>
-SSNO_KERNEL(256, 2)
-scan_ends(const Scan scan) {
-    using T = typename K::T;
-    const Unit unit = Unit::of<K>(scan, block_x());
-    stage_parameters<K>(scan, unit);
-    Numbers<K> h, product;
-    Rates<K> rate;
-    T total = 0;
-    const int64_t span = unit.span(scan), tile = int64_t(1) << scan.log_steps;
-    const int row = row_at<K>(scan, unit.k, unit.c);
-    const Walk<K, true> walk(scan, unit, scan.B);
-    const int64_t chunk = unit.b * scan.chunks + unit.chunk(unit.k);
-    for (int64_t n0 = 0; n0 < scan.states; n0 += K::TILE) {
-        const Mine<K> mine(unit, n0);
-        load_rates<K>(scan, unit, mine, rate);
-        total = 0;
-#pragma unroll
-        for (int i = 0; i < K::NT; ++i) {
-            h[i] = {};
-            product[i] = {};
-            product[i].part[0] = 1;
-        }
-        for (int64_t t0 = 0; t0 < span; t0 += tile) {
-            fill_table(scan, unit, t0, false);
-            sync_block();
-            stage_steps<K>(scan, unit, false);
-            stage_plane<K>(scan, unit, scan.B, ALONG_B, n0, shared<T>(scan.at.B));
-            sync_block();
-            const int steps = steps_of(scan, unit.k);
-#pragma unroll 4
-            for (int t = 0; t < steps; ++t) {
-                Numbers<K> B;
-                load_numbers<K>(shared<T>(scan.at.B), walk(t), B);
-                const T dt = shared<T>(scan.at.dt).load(row + t);
-                const T x = shared<T>(scan.at.x).load(row + t);
-                total += dt;
-#pragma unroll
-                for (int i = 0; i < K::NT; ++i) {
-                    const auto a = decay<Range::any>(dt, rate[i]);
-                    h[i] = advance(a, h[i], x, B[i]);
-                    // a phase that is summed up first would lose digits
-                    if constexpr (K::X) product[i] = mul(a, product[i]);
-                }
-            }
-            sync_block();
-        }
-#pragma unroll
-        for (int i = 0; i < K::NT; ++i)
-            if constexpr (!K::X) product[i] = decay<Range::any>(total, rate[i]);
-        if (unit.chunk(unit.k) >= scan.chunks) continue;
-        store_states<K>(scan, unit, mine, plane_of<K>(scan, scan.carried.state, chunk), h);
-        store_states<K>(scan, unit, mine, plane_of<K>(scan, scan.carried.decay, chunk), product);
     }
 }
 

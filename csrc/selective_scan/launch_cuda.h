@@ -6,10 +6,6 @@
 
 #include "selective_scan/scan_cuda.h"
 
-namespace ssno::cuda {
-struct Shape;
-}
-
 namespace ssno::selective_scan {
 
 // One sweep on the caller's stream, in two calls: what it needs of memory beyond its results, and
@@ -29,7 +25,7 @@ class CudaSweep {
               std::initializer_list<int64_t> strides) const;
     Mapping mapping(std::initializer_list<int> tensors) const;
     Order order(const Plane& M) const;
-    const cuda::Shape& shape() const;
+    const Shape& shape() const;
     int64_t assign(char* memory);
     void sum_up(void* stream) const;
 

@@ -108,4 +108,31 @@ struct Scan {
     void* v_low = nullptr;   // (B, runs, blocks, L, R), of a low-rank delta
 };
 
+constexpr int64_t FEW = 4;            // states, that one lane holds
+constexpr int64_t MOST_NUMBERS = 16;  // of a row's states, that the forward keeps in registers
+
+// How many states a thread holds, and how many threads a row has. Fewer lanes to a row leave fewer
+// sums over lanes; the adjoint keeps a few steps of its states in registers.
+struct Shape {
+    int NT, S, parts;
+};
+constexpr Shape SHAPES[2][3] = {{{8, 2, 1}, {4, 1, 1}, {4, 2, 2}},
+                                {{4, 4, 1}, {4, 1, 1}, {2, 4, 2}}};
+inline int which_shape(int64_t states, bool is_complex) {
+    return is_complex ? 2 : states <= FEW ? 1 : 0;
+}
+// Of the backward: steps whose states it has in registers, and steps between its sums over channels
+constexpr int Q = 8, F = 4;
+
 }  // namespace ssno::selective_scan
+
+namespace ssno::cuda {
+
+// Launches by dtype: T computes, E lies in memory (kernel_cuda.h; an instance each has its file).
+template <class T, class E>
+void run_sweep(const selective_scan::Scan& scan, bool is_complex, bool backward, void* stream);
+template <class T, class E>
+void run_sums(const selective_scan::ParameterSum (&parameters)[6],
+              const selective_scan::PlaneSum (&planes)[3], void* stream);
+
+}  // namespace ssno::cuda

@@ -6,41 +6,47 @@
 
 namespace ssno::cuda {
 
+// V elements that lie `stride` apart, of which `count` exist: by 16 bytes where V fills those,
+// whose stride is 1 or -1 then
 template <class T, class E, int V>
 SSNO_DEVICE void load_as_is(const E* p, int64_t stride, int count, T (&x)[V]) {
     constexpr int P = Pack<E>::SIZE;
-    if (V >= P && count == V) {
-        const bool forward = stride == 1;
+    if constexpr (V >= P) {
+        if (count == V) {
+            const bool forward = stride == 1;
 #pragma unroll
-        for (int j = 0; j < V; j += P) {
-            const Pack<E> pack = load16(forward ? p + j : p - j - (P - 1));
+            for (int j = 0; j < V; j += P) {
+                const Pack<E> pack = load16(forward ? p + j : p - j - (P - 1));
 #pragma unroll
-            for (int i = 0; i < P && j + i < V; ++i)
-                x[j + i] = widen(forward ? pack.v[i] : pack.v[P - 1 - i]);
+                for (int i = 0; i < P; ++i)
+                    x[j + i] = widen(forward ? pack.v[i] : pack.v[P - 1 - i]);
+            }
+            return;
         }
-    } else {
-#pragma unroll
-        for (int i = 0; i < V; ++i) x[i] = i < count ? widen(p[i * stride]) : T(0);
     }
+#pragma unroll
+    for (int i = 0; i < V; ++i) x[i] = i < count ? widen(p[i * stride]) : T(0);
 }
 template <class T, class E, int V>
 SSNO_DEVICE void store_as_is(E* p, int64_t stride, int count, const T (&x)[V]) {
     constexpr int P = Pack<E>::SIZE;
-    if (V >= P && count == V) {
-        const bool forward = stride == 1;
+    if constexpr (V >= P) {
+        if (count == V) {
+            const bool forward = stride == 1;
 #pragma unroll
-        for (int j = 0; j < V; j += P) {
-            Pack<E> pack;
+            for (int j = 0; j < V; j += P) {
+                Pack<E> pack;
 #pragma unroll
-            for (int i = 0; i < P && j + i < V; ++i)
-                narrow(x[j + i], pack.v[forward ? i : P - 1 - i]);
-            store16(forward ? p + j : p - j - (P - 1), pack);
+                for (int i = 0; i < P; ++i)
+                    narrow(forward ? x[j + i] : x[j + P - 1 - i], pack.v[i]);
+                store16(forward ? p + j : p - j - (P - 1), pack);
+            }
+            return;
         }
-    } else {
-#pragma unroll
-        for (int i = 0; i < V; ++i)
-            if (i < count) narrow(x[i], p[i * stride]);
     }
+#pragma unroll
+    for (int i = 0; i < V; ++i)
+        if (i < count) narrow(x[i], p[i * stride]);
 }
 
 // V steps of a tensor along time, channel after channel
@@ -231,9 +237,8 @@ SSNO_DEVICE void stage_plane(const Scan& scan, const Unit& unit, const Plane& M,
     }
 }
 
-// Where a thread finds B or C of its row's first step, and how far apart those of two steps are:
-// known when compiling if neither is constant
-template <class K, bool Constant>
+// Where a thread finds B or C of its row's first step, and how far apart those of two steps are
+template <class K>
 struct Walk {
     int at, stride;
     SSNO_DEVICE Walk(const Scan& scan, const Unit& unit, const Plane& M) {
@@ -241,7 +246,7 @@ struct Walk {
              (M.constant ? unit.c * K::PITCH : unit.k * ((K::PITCH << scan.log_steps) + K::PAD));
         stride = M.constant ? 0 : K::PITCH;
     }
-    SSNO_DEVICE int operator()(int t) const { return at + t * (Constant ? stride : K::PITCH); }
+    SSNO_DEVICE int operator()(int t) const { return at + t * stride; }
 };
 
 }  // namespace ssno::cuda

@@ -128,14 +128,12 @@ SSNO_DEVICE void visit_by(const Scan& scan, const Mapping& m, int log_groups, F 
     const int log_blocks = log_groups - beside, blocks = 1 << log_blocks;
     const int parts = warps > blocks ? warps >> log_blocks : 1, part = warp() >> log_blocks;
     const int mine = lane() & ((1 << side) - 1);
+    const int first = m.by_chunk ? mine : 0, last = m.by_chunk ? mine + 1 : 1 << scan.log_chunks;
+    const int channel = m.by_chunk ? part : (part << side) + mine;
+    const int by = m.by_chunk ? parts : parts << side;
     for (int block = warp() & (blocks - 1); block < blocks; block += warps) {
         const int t = ((block << beside) + (lane() >> side)) * V;
-        if (m.by_chunk) {
-            f(Count<V>{}, mine, part, parts, t);
-        } else {
-            for (int k = 0; k < 1 << scan.log_chunks; ++k)
-                f(Count<V>{}, k, (part << side) + mine, parts << side, t);
-        }
+        for (int k = first; k < last; ++k) f(Count<V>{}, k, channel, by, t);
     }
 }
 template <class K, class F>
