@@ -34,8 +34,10 @@ SSNO_DEVICE void stage_adjoint(const Scan& scan, const Unit& unit, bool whole) {
             }
             put(shared<T>(scan.at.v_y), at, v_y);
 #pragma unroll
-            for (int i = 0; i < V; ++i)
+            for (int i = 0; i < V; ++i) {
                 if (scan.softplus) s[i] = softplus<T>(s[i]);
+                if (i >= count) s[i] = 0;
+            }
             put(shared<T>(scan.at.dt), at, s);
             if (!whole) continue;
 #pragma unroll

@@ -16,7 +16,7 @@ struct Products {
 };
 
 // Sums F steps of products: over the rows of the warp, or over the steps where B or C is constant.
-template <class K>
+template <class K, bool Constant>
 SSNO_DEVICE void sum_products(const Scan& scan, int q0) {
     using T = typename K::T;
     using P = Products<K>;
@@ -43,7 +43,7 @@ SSNO_DEVICE void sum_products(const Scan& scan, int q0) {
             for (int j = 0; j < V; ++j) sum[j] += shuffle_xor(sum[j], by);
         if (part == 0) put(columns, ((warp() * Q + q0) * 2 + which) * K::WIDTH + i, sum);
     }
-    for (int which = 0; which < 2; ++which) {
+    for (int which = 0; which < 2 && Constant; ++which) {
         if (!(which == 0 ? scan.B : scan.C).constant) continue;
 #pragma unroll
         for (int j = 0; j < K::NT * K::PARTS; ++j) {

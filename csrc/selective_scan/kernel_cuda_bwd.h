@@ -35,36 +35,44 @@ SSNO_DEVICE States state_before(const Scan& scan, const Unit& unit, int64_t t0) 
 }
 
 // A tile of (S3); if `keep`, the states before every Q-th step are kept, and y too for a gate.
-template <class K>
+// Steps that do not exist change nothing: dt, x and v_y are zero there.
+template <class K, bool Constant>
 SSNO_DEVICE void recompute(const Scan& scan, const Unit& unit, int steps, bool keep,
                            const Rates<K>& rate, Numbers<K>& h) {
     using T = typename K::T;
     const int row = row_at<K>(scan, unit.k, unit.c);
-    const Walk<K> walk_B(scan, unit, scan.B), walk_C(scan, unit, scan.C);
+    const Walk<K, Constant> walk_B(scan, unit, scan.B), walk_C(scan, unit, scan.C);
     const bool observed = keep && scan.row[V_Z].p != nullptr;
     for (int t = 0; t < steps; t += F) {
         if (keep && t % Q == 0)
             put_numbers<K>(shared<T>(scan.at.states), t / Q * scan.threads + thread(), h);
-        T dt[F], x[F], y[F];
+        T dt[F], x[F];
         get(shared<T>(scan.at.dt), row + t, dt);
         get(shared<T>(scan.at.x), row + t, x);
+        Numbers<K> B;
+        if (!observed) {
+#pragma unroll
+            for (int q = 0; q < F; ++q) {
+                load_numbers<K>(shared<T>(scan.at.B), walk_B(t + q), B);
+#pragma unroll
+                for (int i = 0; i < K::NT; ++i)
+                    h[i] = advance(decay<Range::any>(dt[q], rate[i]), h[i], x[q], B[i]);
+            }
+            continue;
+        }
+        T y[F] = {}, mine[F / K::S];
 #pragma unroll
         for (int q = 0; q < F; ++q) {
-            y[q] = 0;
-            if (t + q >= steps) continue;
-            Numbers<K> B, C;
+            Numbers<K> C;
             load_numbers<K>(shared<T>(scan.at.B), walk_B(t + q), B);
-#pragma unroll
-            for (int i = 0; i < K::NT; ++i)
-                h[i] = advance(decay<Range::any>(dt[q], rate[i]), h[i], x[q], B[i]);
-            if (!observed) continue;
             load_numbers<K>(shared<T>(scan.at.C), walk_C(t + q), C);
 #pragma unroll
-            for (int i = 0; i < K::NT; ++i) y[q] += observe(C[i], h[i]);
+            for (int i = 0; i < K::NT; ++i) {
+                h[i] = advance(decay<Range::any>(dt[q], rate[i]), h[i], x[q], B[i]);
+                y[q] += observe(C[i], h[i]);
+            }
         }
-        if (!observed) continue;
         sum_lanes<K::S>(y);
-        T mine[F / K::S];
 #pragma unroll
         for (int i = 0; i < F / K::S; ++i) mine[i] = y[i];
         accumulate(shared<T>(scan.at.y), row + t + unit.s * (F / K::S), mine);
@@ -78,82 +86,82 @@ struct Window {
 };
 
 // The Q steps of a tile from step t on: their decays and states; h is left after the last.
-template <class K>
-SSNO_DEVICE void open(const Scan& scan, const Unit& unit, int t, int steps, const Rates<K>& rate,
+template <class K, bool Constant>
+SSNO_DEVICE void open(const Scan& scan, const Unit& unit, int t, const Rates<K>& rate,
                       Window<K>& window, Numbers<K>& h) {
     using T = typename K::T;
     const int row = row_at<K>(scan, unit.k, unit.c);
-    const Walk<K> walk(scan, unit, scan.B);
+    const Walk<K, Constant> walk(scan, unit, scan.B);
     load_numbers<K>(shared<T>(scan.at.states),
                     (t / Q * scan.threads + thread()) * (K::NT * K::PARTS), h);
+    T dt[Q], x[Q];
+    get(shared<T>(scan.at.dt), row + t, dt);
+    get(shared<T>(scan.at.x), row + t, x);
 #pragma unroll
     for (int q = 0; q < Q; ++q) {
-        if (t + q >= steps) continue;
         Numbers<K> B;
         load_numbers<K>(shared<T>(scan.at.B), walk(t + q), B);
-        const T dt = shared<T>(scan.at.dt).load(row + t + q);
-        const T x = shared<T>(scan.at.x).load(row + t + q);
 #pragma unroll
         for (int i = 0; i < K::NT; ++i) {
-            window.a[q][i] = decay<Range::any>(dt, rate[i]);
+            window.a[q][i] = decay<Range::any>(dt[q], rate[i]);
             window.before[q][i] = h[i];
-            h[i] = advance(window.a[q][i], h[i], x, B[i]);
+            h[i] = advance(window.a[q][i], h[i], x[q], B[i]);
         }
     }
 }
 
-// Re(conj(A) w) of the A that a rate was made of
+// Re(conj(A) w) of the A that a rate was made of, over log 2
 template <class T>
 SSNO_DEVICE T rate_dot(const Rate<T, false>& rate, const Real<T>& w) {
-    return T(1 / LOG2_E) * rate.part[0] * w.part[0];
+    return rate.part[0] * w.part[0];
 }
 template <class T>
 SSNO_DEVICE T rate_dot(const Rate<T, true>& rate, const Cplx<T>& w) {
-    constexpr double QUARTER = 1.57079632679489661923;
-    return T(1 / LOG2_E) * rate.part[0] * w.part[0] + T(QUARTER) * rate.part[1] * w.part[1];
+    constexpr double QUARTER = 1.57079632679489661923 * LOG2_E;
+    return rate.part[0] * w.part[0] + T(QUARTER) * rate.part[1] * w.part[1];
 }
 
 // (S6) to (S9) over the Q steps from step t on, the last first
-template <class K>
-SSNO_DEVICE void retreat(const Scan& scan, const Unit& unit, int t, int steps, const Rates<K>& rate,
+template <class K, bool Constant>
+SSNO_DEVICE void retreat(const Scan& scan, const Unit& unit, int t, const Rates<K>& rate,
                          const Window<K>& window, Numbers<K>& h, Numbers<K>& v_h, Numbers<K>& v_A) {
     using T = typename K::T;
     const int row = row_at<K>(scan, unit.k, unit.c);
-    const Walk<K> walk_B(scan, unit, scan.B), walk_C(scan, unit, scan.C);
+    const Walk<K, Constant> walk_B(scan, unit, scan.B), walk_C(scan, unit, scan.C);
     const Shared<T> products = shared<T>(scan.at.products) + warp() * Products<K>::SIZE;
-    T v_dt[Q], v_x[Q];
+    T v_dt[Q] = {}, v_x[Q] = {}, mine[Q / K::S];
 #pragma unroll
-    for (int q = Q - 1; q >= 0; --q) {
-        v_dt[q] = v_x[q] = 0;
-        Numbers<K> for_B = {}, for_C = {};
-        if (t + q < steps) {
-            Numbers<K> B, C;
+    for (int q0 = Q - F; q0 >= 0; q0 -= F) {
+        T dt[F], x[F], v_y[F];
+        get(shared<T>(scan.at.dt), row + t + q0, dt);
+        get(shared<T>(scan.at.x), row + t + q0, x);
+        get(shared<T>(scan.at.v_y), row + t + q0, v_y);
+#pragma unroll
+        for (int j = F - 1; j >= 0; --j) {
+            const int q = q0 + j;
+            Numbers<K> B, C, for_B, for_C;
             load_numbers<K>(shared<T>(scan.at.B), walk_B(t + q), B);
             load_numbers<K>(shared<T>(scan.at.C), walk_C(t + q), C);
-            const T dt = shared<T>(scan.at.dt).load(row + t + q);
-            const T x = shared<T>(scan.at.x).load(row + t + q);
-            const T v_y = shared<T>(scan.at.v_y).load(row + t + q);
 #pragma unroll
             for (int i = 0; i < K::NT; ++i) {
                 const auto& before = window.before[q][i];
-                const auto r = advance_vjp(window.a[q][i], before, v_y, B[i], C[i], v_h[i]);
-                for_C[i] = observe_vjp(h[i], v_y);
-                for_B[i] = scale(x, r.v_state);
-                v_A[i] = scale_add(dt, r.w, v_A[i]);
+                const auto r = advance_vjp(window.a[q][i], before, v_y[j], B[i], C[i], v_h[i]);
+                for_C[i] = observe_vjp(h[i], v_y[j]);
+                for_B[i] = scale(x[j], r.v_state);
+                v_A[i] = scale_add(dt[j], r.w, v_A[i]);
                 v_dt[q] += rate_dot(rate[i], r.w);
                 v_x[q] += r.v_dt_u;
                 h[i] = before;
             }
+            put_numbers<K>(products + 2 * j * Products<K>::PITCH, lane(), for_B);
+            put_numbers<K>(products + (2 * j + 1) * Products<K>::PITCH, lane(), for_C);
         }
-        put_numbers<K>(products + (2 * (q % F) + 0) * Products<K>::PITCH, lane(), for_B);
-        put_numbers<K>(products + (2 * (q % F) + 1) * Products<K>::PITCH, lane(), for_C);
-        if (q % F == 0) sum_products<K>(scan, q);
+        sum_products<K, Constant>(scan, q0);
     }
     sum_lanes<K::S>(v_dt);
     sum_lanes<K::S>(v_x);
-    T mine[Q / K::S];
 #pragma unroll
-    for (int i = 0; i < Q / K::S; ++i) mine[i] = v_dt[i];
+    for (int i = 0; i < Q / K::S; ++i) mine[i] = T(1 / LOG2_E) * v_dt[i];
     accumulate(shared<T>(scan.at.v_dt), row + t + unit.s * (Q / K::S), mine);
 #pragma unroll
     for (int i = 0; i < Q / K::S; ++i) mine[i] = v_x[i];
@@ -173,17 +181,17 @@ SSNO_DEVICE void add_states(const Scan& scan, const Unit& unit, const Mine<K>& m
 }
 
 // The steps of a tile, forward and backward
-template <class K>
+template <class K, bool Constant>
 SSNO_DEVICE void sweep_steps(const Scan& scan, const Unit& unit, int64_t t0, int64_t n0,
                              const Rates<K>& rate, Numbers<K>& h, Numbers<K>& v_h,
                              Numbers<K>& v_A) {
     const int steps = steps_of(scan, unit.k), longest = steps_of(scan, 0);
-    recompute<K>(scan, unit, steps, true, rate, h);
+    recompute<K, Constant>(scan, unit, steps, true, rate, h);
     for (int t = (longest - 1) / Q * Q; t >= 0; t -= Q) {
         if (t < steps) {
             Window<K> window;
-            open<K>(scan, unit, t, steps, rate, window, h);
-            retreat<K>(scan, unit, t, steps, rate, window, h, v_h, v_A);
+            open<K, Constant>(scan, unit, t, rate, window, h);
+            retreat<K, Constant>(scan, unit, t, rate, window, h, v_h, v_A);
         }
         sync_block();
         write_columns<K>(scan, unit, n0, t0, t);
@@ -222,7 +230,10 @@ SSNO_DEVICE void sweep_states(const Scan& scan, const Unit& unit, int64_t t0, in
 #pragma unroll
     for (int i = 0; i < K::NT; ++i) v_A[i] = {};
     sync_block();
-    sweep_steps<K>(scan, unit, t0, n0, rate, h, v_h, v_A);
+    if (constant)
+        sweep_steps<K, true>(scan, unit, t0, n0, rate, h, v_h, v_A);
+    else
+        sweep_steps<K, false>(scan, unit, t0, n0, rate, h, v_h, v_A);
     if (steps == 0) return;
     if (scan.v_A != nullptr) add_states<K>(scan, unit, mine, scan.v_A, chunk, v_A, first);
     for (int which = 0; which < 2 && constant; ++which) {
@@ -255,7 +266,7 @@ SSNO_DEVICE void save_tile_states(const Scan& scan, const Unit& unit, int64_t t0
                 Rates<K> rate;
                 load_rates<K>(scan, unit, mine, rate);
                 load_states<K>(scan, unit, mine, state_before<K>(scan, unit, t0), h);
-                recompute<K>(scan, unit, steps, false, rate, h);
+                recompute<K, true>(scan, unit, steps, false, rate, h);
                 store_states<K>(scan, unit, mine, tile_state<K>(scan, unit, t0 + tile), h);
             }
             sync_block();

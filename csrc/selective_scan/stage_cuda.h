@@ -237,8 +237,9 @@ SSNO_DEVICE void stage_plane(const Scan& scan, const Unit& unit, const Plane& M,
     }
 }
 
-// Where a thread finds B or C of its row's first step, and how far apart those of two steps are
-template <class K>
+// Where a thread finds B or C of its row's first step, and how far apart those of two steps are:
+// known when compiling if neither is constant
+template <class K, bool Constant = true>
 struct Walk {
     int at, stride;
     SSNO_DEVICE Walk(const Scan& scan, const Unit& unit, const Plane& M) {
@@ -246,7 +247,7 @@ struct Walk {
              (M.constant ? unit.c * K::PITCH : unit.k * ((K::PITCH << scan.log_steps) + K::PAD));
         stride = M.constant ? 0 : K::PITCH;
     }
-    SSNO_DEVICE int operator()(int t) const { return at + t * stride; }
+    SSNO_DEVICE int operator()(int t) const { return at + t * (Constant ? stride : K::PITCH); }
 };
 
 }  // namespace ssno::cuda
