@@ -85,7 +85,10 @@ def test_blocks_have_their_own_shared_memory(probes):
             "warp_after_warp",
             "race: byte 0 .* is written by thread 0 at .* and read by thread 63 at",
         ),
-        ("shuffle_for_barrier", "race: byte 120 .* is written by thread 30 at .* and read by thread"),
+        (
+            "shuffle_for_barrier",
+            "race: byte 120 .* written by thread 30 at .* and read by thread 31",
+        ),
         ("sum_without_barrier", r"byte 128 .* is read before it is written, at probes.cu:\d+"),
         ("rotate_without_barrier", "byte 4 of shared memory is read before it is written"),
         ("copy_without_wait", "byte 252 of shared memory is read before it is written"),

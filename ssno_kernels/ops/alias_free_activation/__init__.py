@@ -66,7 +66,8 @@ def alias_free_activation(
         gain: multiplies the nonlinearity's result.
         backend: force 'cuda', 'triton', 'cpu', 'composite' or 'reference'; None chooses. Triton
             serves filters that need up to 24 samples along an axis at once, on three axes 10; cuda
-            what fits into shared memory, such as 60 taps on two axes, 24 on three.
+            those that fit into shared memory, in float32 56 taps on two axes and 11 on three or
+            more, the more the higher the rates.
 
     The filters and bias may have x's dtype or that of sums: float64 for float64 activations,
     float32 for the others. Where filters need a gradient, kernels leave it to the composite.

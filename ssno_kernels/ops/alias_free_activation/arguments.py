@@ -123,26 +123,30 @@ def beyond_triton(a: Arguments) -> tuple[tuple[str, str], ...]:
 def beyond_cuda(a: Arguments) -> tuple[tuple[str, str], ...]:
     """Why the CUDA kernels cannot serve filters for which no tile fits into a block's 96 KiB.
 
-    `Planner::lay_out` in csrc/alias_free_activation/plan_cuda.h knows how much a tile takes; this
-    is what one of a single sample takes at most.
+    `Planner` in csrc/alias_free_activation/plan_cuda.h knows how much a tile takes; this is what
+    one of a single sample takes at most.
     """
     K, M, axes = a.up_filter.shape[0], a.down_filter.shape[0], a.x.dim() - 2
-    of_out, of_x = -(-(M + a.up - 1) // a.up), -(-K // a.up)  # samples of x around a fine one
-    fine = max(of_out, of_x) * a.up
-    coarse = max(of_out, of_x, (of_x * a.up + 3 * a.down - 3) // a.down) - 1
-    coarse += max(of_x, -(-M // a.down))
-    numbers = K + M + 3 * (fine + 9)
-    if axes > 1:
-        numbers += (fine + coarse) * (fine + 1) + coarse * (coarse + 1)
-    if axes > 2:
-        numbers += 2 * coarse * coarse * (coarse + 1)
-    if numbers * sum_dtype(a.x.dtype).itemsize <= 95 << 10:
+    near, of_out = -(-K // a.up), -(-(M + a.up - 1) // a.up)  # samples of x
+    of_x = (near * a.up + 3 * a.down - 3) // a.down + -(-M // a.down) - 1  # samples of v_out
+    forward = _tile_numbers(axes, of_out * a.up, of_out + near - 1)
+    backward = _tile_numbers(axes, near * a.up, 2 * near - 1, of_x)
+    if (K + M + max(forward, backward)) * sum_dtype(a.x.dtype).itemsize <= 95 << 10:
         return ()
     reason = (
         f"cuda keeps a tile of the upsampled signal in shared memory, which filters of {K} and {M} "
         f"taps, up = {a.up} and down = {a.down} exceed on {axes} axes"
     )
     return (("cuda", reason),)
+
+
+def _tile_numbers(axes: int, fine: int, *coarse: int) -> int:
+    """At most: the buffers F, R and Q, and on three axes the slices of x and v_out."""
+    most = max(coarse)
+    if axes == 1:
+        return 2 * fine + most + 20
+    slices = sum(n * n * (n + 1) for n in coarse) if axes == 3 else 0
+    return (fine + most) * (fine + 1) + most * (most + 1) + slices
 
 
 def _check_shapes(x: Tensor, up_filter: Tensor, down_filter: Tensor, bias: Tensor | None) -> None:
