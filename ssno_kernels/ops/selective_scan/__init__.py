@@ -67,7 +67,7 @@ def selective_scan(
         initial_state: (B, D, N) state before the first step.
         return_final_state: return ``(out, final_state)``.
         reverse: sweep from the last sample to the first, as flipping every input and the output.
-        backend: force 'triton', 'cpu', 'composite' or 'reference'; None chooses.
+        backend: force 'cuda', 'triton', 'cpu', 'composite' or 'reference'; None chooses.
 
     u, delta, z and variable B, C share one dtype. A, D, delta_bias, delta_weight, constant B, C and
     the states may have that dtype or the state's dtype: float64 for float64 activations, float32
