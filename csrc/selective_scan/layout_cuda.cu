@@ -17,7 +17,7 @@ namespace {
 constexpr int LOG_STEPS = 6, LEAST_LOG_STEPS = 3;  // of a tile
 constexpr int64_t SIDE_BY_SIDE = 8;                // chunks, where those are neighbours in memory
 // Warps on a multiprocessor: from how many on time is not cut, and how many cutting it aims at
-constexpr int64_t ENOUGH_WARPS = 8, WANTED_WARPS = 16;
+constexpr int64_t ENOUGH_WARPS = 4, WANTED_WARPS = 12;
 
 int log2_ceil(int64_t x) {
     int log = 0;
