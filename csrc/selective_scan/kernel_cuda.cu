@@ -21,7 +21,7 @@ int64_t CudaSweep::assign(char* memory) {
         end += (count * size + 255) / 256 * 256;
         return memory == nullptr ? nullptr : memory + begin;
     };
-    const bool through_memory = states > MOST_NUMBERS;
+    const bool through_memory = s.states > shape().NT * shape().S;
     s.carried.state =
         take(backward_ || s.chunks > 1 || through_memory, chunks * states * s.channels);
     s.carried.decay = take(s.chunks > 1, chunks * states * s.channels);

@@ -9,7 +9,8 @@
 namespace ssno::cuda {
 
 template <class T, class E, bool Backward, int I>
-using KindOf = Kind<T, E, I == 2, SHAPES[Backward][I].NT, SHAPES[Backward][I].S>;
+using KindOf = Kind<T, E, I == 2, SHAPES[sizeof(T) == 8][Backward][I].NT,
+                    SHAPES[sizeof(T) == 8][Backward][I].S>;
 
 template <class K>
 void link(const Scan& scan, const States& outer, bool adjoint, void* stream) {
@@ -20,7 +21,6 @@ void link(const Scan& scan, const States& outer, bool adjoint, void* stream) {
 
 template <class K>
 void run_forward(Scan scan, void* stream) {
-    static_assert(K::WIDTH <= MOST_NUMBERS);
     scan.through_memory = scan.states > K::TILE;
     if (scan.chunks > 1) {
         launch(scan_ends<K>, {scan.units}, scan.threads, scan.at.bytes, stream, scan);

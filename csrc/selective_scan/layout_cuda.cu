@@ -251,7 +251,7 @@ void CudaSweep::cut() {
 }
 
 const Shape& CudaSweep::shape() const {
-    return SHAPES[backward_][which_shape(scan_.states, complex_)];
+    return SHAPES[dtype_ == Dtype::f64][backward_][which_shape(scan_.states, complex_)];
 }
 
 // Whether 16 bytes along time can be read or written at once, of elements that lie `strides` apart

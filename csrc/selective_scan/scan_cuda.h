@@ -108,16 +108,19 @@ struct Scan {
     void* v_low = nullptr;   // (B, runs, blocks, L, R), of a low-rank delta
 };
 
-constexpr int64_t FEW = 4;            // states, that one lane holds
-constexpr int64_t MOST_NUMBERS = 16;  // of a row's states, that the forward keeps in registers
+constexpr int64_t FEW = 4;  // states
 
 // How many states a thread holds, and how many threads a row has. Fewer lanes to a row leave fewer
-// sums over lanes; the adjoint keeps a few steps of its states in registers.
+// sums over lanes; the adjoint keeps a few steps of its states in registers, and a double takes
+// two.
 struct Shape {
     int NT, S, parts;
 };
-constexpr Shape SHAPES[2][3] = {{{8, 2, 1}, {4, 1, 1}, {4, 2, 2}},
-                                {{4, 4, 1}, {4, 1, 1}, {2, 4, 2}}};
+constexpr Shape SHAPES[2][2][3] = {
+    // for many states, for few, for complex ones
+    {{{8, 2, 1}, {4, 1, 1}, {4, 2, 2}}, {{4, 4, 1}, {4, 1, 1}, {2, 4, 2}}},
+    {{{4, 2, 1}, {2, 2, 1}, {2, 2, 2}}, {{2, 4, 1}, {2, 2, 1}, {1, 4, 2}}},  // of doubles
+};
 inline int which_shape(int64_t states, bool is_complex) {
     return is_complex ? 2 : states <= FEW ? 1 : 0;
 }
