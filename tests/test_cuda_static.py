@@ -56,7 +56,7 @@ LOOPS = (
         90,
         "8 coarse or 16 fine samples",
         ("expand x", "expand x, differentiate", "expand v_out", "expand v_out, multiply", "reduce"),
-        (185, 345, 295, 345, 195),
+        (185, 345, 310, 360, 195),
     ),
     Loops(
         "selective_scan forward, N > 4",

@@ -235,6 +235,8 @@ def test_cuda_extension_links_and_registers(tmp_path, monkeypatch):
         subprocess.run([*command, "-o", str(tmp_path / "libtorch_cuda.so")], check=True)
         monkeypatch.setenv("LIBRARY_PATH", str(tmp_path))
     monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0a")
+    quick = (*builder.CUDA.kernel_flags, "-Xcicc=-O0", "-Xptxas=-O0")
+    monkeypatch.setattr(builder.CUDA, "kernel_flags", quick)
     target = tmp_path / "built.so"
     builder.CUDA.build(ROOT / "csrc", target)
     script = (
