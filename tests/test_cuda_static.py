@@ -109,15 +109,28 @@ def test_nothing_spills(source, target):
         assert used.stack == used.spilled == 0, f"{name}: {used}"
 
 
+SPILLS = """
+#include "ssno/cuda.h"
+SSNO_KERNEL(1024, 2) too_many_numbers(float* p) {
+    float x[64];
+#pragma unroll
+    for (int i = 0; i < 64; ++i) x[i] = p[threadIdx.x + 1024 * i];
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < 64; ++i) p[threadIdx.x * 64 + 63 - i] = x[i] * x[(i + 7) % 64];
+}
+"""
+
+
 def test_spills_would_show(tmp_path):
-    """The same kernels with half of the registers."""
-    source = "alias_free_activation/kernel_cuda_fwd.cu"
+    """64 numbers of a thread that has 32 registers."""
+    (tmp_path / "x.cu").write_text(SPILLS)
     command = [builder.nvcc(), *builder.CUDA.kernel_flags, f"-I{sass.CSRC}", "-arch=sm_90a"]
-    command += ["-maxrregcount=32", "-Xptxas=-v", "-cubin", str(sass.CSRC / source)]
-    run = subprocess.run([*command, "-o", str(tmp_path / "x")], capture_output=True, text=True)
+    command += ["-Xptxas=-v", "-cubin", str(tmp_path / "x.cu"), "-o", str(tmp_path / "x.cubin")]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
     (tmp_path / "x.txt").write_text(run.stderr)
-    used = sass.resources(tmp_path / "x.cubin").values()
-    assert any(u.spilled for u in used)
+    [used] = sass.resources(tmp_path / "x.cubin").values()
+    assert used.spilled and used.stack
 
 
 @pytest.mark.parametrize("row", LOOPS, ids=lambda row: row.title)
