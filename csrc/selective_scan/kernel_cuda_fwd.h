@@ -63,7 +63,7 @@ template <class K>
 SSNO_DEVICE void advance_tile(const Scan& scan, const Unit& unit, int steps, const Rates<K>& rate,
                               Numbers<K>& h) {
     using T = typename K::T;
-    constexpr int Q = K::X || sizeof(T) == 8 ? 4 : 8;  // for lack of registers
+    constexpr int Q = 8 * 4 / (K::PARTS * sizeof(T));  // as the registers allow
     const Shared<T> sums = shared<T>(scan.at.y);
     const int row = row_at<K>(scan, unit.k, unit.c);
     const Walk<K> B(scan, unit, scan.B), C(scan, unit, scan.C);

@@ -10,7 +10,7 @@ namespace ssno::cuda {
 // Puts the state that enters each chunk in the place of its end, chunk after chunk from `first` on
 // by `step`. A thread has one state.
 template <class T, bool X>
-SSNO_KERNEL(128, 8)
+SSNO_KERNEL(128, 4)
 link_chunks(const Scan scan, const States outer, const int64_t first, const int64_t step) {
     constexpr int PARTS = X ? 2 : 1;
     const int64_t i = block_x() * 128 + thread(), plane = scan.states * scan.channels;
