@@ -25,8 +25,8 @@ BACKENDS = ("cuda", "triton", "cpu", "composite", "reference")
 """All backends, the order of preference first; `reference` is never chosen by itself."""
 
 OPERATORS: dict[str, tuple[str, ...]] = {
-    "selective_scan": ("triton", "cpu", "composite", "reference"),
-    "cross_selective_scan": ("triton", "cpu", "composite", "reference"),
+    "selective_scan": ("cuda", "triton", "cpu", "composite", "reference"),
+    "cross_selective_scan": ("cuda", "triton", "cpu", "composite", "reference"),
     "damped_conv": ("triton", "cpu", "composite", "reference"),
     "alias_free_activation": ("cuda", "triton", "cpu", "composite", "reference"),
 }

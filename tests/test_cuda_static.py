@@ -58,6 +58,33 @@ LOOPS = (
         ("expand x", "expand x, differentiate", "expand v_out", "expand v_out, multiply", "reduce"),
         (185, 345, 310, 360, 195),
     ),
+    Loops(
+        "selective_scan forward, N > 4",
+        "selective_scan/kernel_cuda_f32.cu",
+        "scan_forwardINS0_4KindIffLb0ELi8ELi2E",
+        200,
+        "8 steps x 8 states",
+        ("steps",),
+        (430,),
+    ),
+    Loops(
+        "selective_scan chunk ends, N > 4",
+        "selective_scan/kernel_cuda_f32.cu",
+        "scan_endsINS0_4KindIffLb0ELi8ELi2E",
+        90,
+        "4 steps x 8 states",
+        ("steps",),
+        (165,),
+    ),
+    Loops(
+        "selective_scan backward, N > 4",
+        "selective_scan/kernel_cuda_f32.cu",
+        "scan_backwardINS0_4KindIffLb0ELi4ELi4E",
+        430,
+        "8 steps x 4 states",
+        ("there and back", "with B or C constant", "constant sums"),
+        (680, 900, 1600),
+    ),
 )
 
 

@@ -9,6 +9,11 @@
 
 namespace ssno::selective_scan {
 
+inline void set_threads(Params& p) {
+    p.threads = static_cast<int>(torch::stable::get_num_threads());
+    p.parallel = run_parallel;
+}
+
 // Whether batch entries share out evenly among threads, each with channels to fill lanes and steps
 // that take longer than sums of each entry's own
 inline bool by_entries(const Params& p) {
@@ -78,9 +83,10 @@ void add_up(const Tensor& parts, const Tensor& sum) {
 class BatchSum {
   public:
     // `sum` is the result, or empty where nobody asked
-    BatchSum(const Tensor& sum, int64_t entries, bool apart) : sum_(sum), parts_(sum) {
-        if (!apart) return;
-        std::vector<int64_t> sizes{entries};
+    BatchSum(const Tensor& sum, Params p, bool wanted) : sum_(sum), parts_(sum) {
+        set_threads(p);
+        if (!wanted || !by_entries(p)) return;
+        std::vector<int64_t> sizes{p.batch};
         for (int64_t axis = 0; axis < sum.dim(); ++axis) sizes.push_back(sum.size(axis));
         parts_ = empty(sum, sizes);
         apart_ = true;

@@ -12,7 +12,7 @@ namespace ssno::SSNO_ISA {
 template <class T, int M>
 SSNO_INLINE Vec<T> horner(Vec<T> x, const double (&c)[M]) {
     Vec<T> p = splat<T>(static_cast<T>(c[M - 1]));
-#pragma GCC unroll 16
+    SSNO_UNROLL
     for (int i = M - 2; i >= 0; --i) p = p * x + static_cast<T>(c[i]);
     return p;
 }
@@ -22,6 +22,9 @@ template <class T>
 constexpr T ROUND_TO_INTEGER = sizeof(T) == 8 ? T(6755399441055744.0) : T(12582912.0);
 template <class T>
 constexpr int MANTISSA = sizeof(T) == 8 ? 52 : 23;
+
+template <class T>
+constexpr typename Lanes<T>::Int SIGN = std::numeric_limits<typename Lanes<T>::Int>::min();
 
 // (2^f - 1) / f for |f| <= 1/2
 template <class T>
@@ -130,6 +133,9 @@ enum class Range { any, negative, bounded };  // bounded: |x| <= EXP2_BOUND
 // number below it, infinity above the largest.
 template <class T, Range R = Range::any>
 SSNO_INLINE Vec<T> exp2(Vec<T> x) {
+#if defined(SSNO_SCALAR)
+    return exp2_device(x);
+#else
     constexpr bool LOW = R != Range::bounded, HIGH = R == Range::any;
 #if defined(SSNO_AVX512)
     if constexpr (BY_TABLE<T>) {
@@ -159,12 +165,13 @@ SSNO_INLINE Vec<T> exp2(Vec<T> x) {
     const Vec<T> scale = from_bits<T>((bits<T>(shifted) + BIAS) << MANTISSA<T>);
     return (exp2_fraction<T>(f) * f + T(1)) * scale;
 #endif
+#endif
 }
 
 // 1 / x for x from 1 to 4
 template <class T>
 SSNO_INLINE Vec<T> reciprocal(Vec<T> x) {
-#if defined(SSNO_AVX512)
+#if defined(SSNO_AVX512) || defined(SSNO_SCALAR)
     if constexpr (sizeof(T) == 4) {
         const Vec<T> r = estimate_reciprocal(x);
         return r * (T(1) - x * r) + r;
@@ -174,7 +181,12 @@ SSNO_INLINE Vec<T> reciprocal(Vec<T> x) {
 }
 
 // a b - c, rounded once where the instruction set can
-#if defined(SSNO_F16C) && SSNO_VECTOR_BYTES == 64
+#if defined(SSNO_SCALAR)
+template <class V>
+SSNO_INLINE V mul_sub(V a, V b, V c) {
+    return fma(a, b, -c);
+}
+#elif defined(SSNO_F16C) && SSNO_VECTOR_BYTES == 64
 SSNO_INLINE Vec<float> mul_sub(Vec<float> a, Vec<float> b, Vec<float> c) {
     return _mm512_fmsub_ps(a, b, c);
 }
@@ -238,7 +250,7 @@ SSNO_INLINE void cos_sin_quarters(Vec<T> t, Vec<T> high, Vec<T> low, Vec<T>& cos
     const IVec<T> odd = -(n & 1);
     const IVec<T> a = bits<T>(c), b = bits<T>(s);
     constexpr int TOP = 8 * sizeof(T) - 2;
-    const IVec<T> sign = IVec<T>{} + std::numeric_limits<typename Lanes<T>::Int>::min();
+    const IVec<T> sign = IVec<T>{} + SIGN<T>;
     cosine = from_bits<T>(((a & ~odd) | (b & odd)) ^ (((n + 1) << TOP) & sign));
     sine = from_bits<T>(((b & ~odd) | (a & odd)) ^ ((n << TOP) & sign));
 }
@@ -271,9 +283,6 @@ SSNO_INLINE Vec<T> log1p_unit(Vec<T> y) {
 }
 
 constexpr double LOG2_E = 1.4426950408889634074;
-
-template <class T>
-constexpr typename Lanes<T>::Int SIGN = std::numeric_limits<typename Lanes<T>::Int>::min();
 
 template <class T>
 SSNO_INLINE Vec<T> absolute(Vec<T> x) {

@@ -114,7 +114,7 @@ struct Rate {
         return x;
     }
     // The parts of one lane from those of its A; parts lie `stride` elements apart.
-    static void split(const T* A, T* to, int64_t stride) {
+    static SSNO_INLINE void split(const T* A, T* to, int64_t stride) {
         to[0] = static_cast<T>(static_cast<double>(A[0]) * LOG2_E * EXP2_UNIT<T>);
         if constexpr (Complex) {
             constexpr double QUARTERS = 0.63661977236758138243, REST = -3.93573533503649716e-17;

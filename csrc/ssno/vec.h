@@ -4,6 +4,10 @@
 // instruction set: it defines SSNO_ISA (a namespace) and SSNO_VECTOR_BYTES, then includes this.
 #pragma once
 
+#if defined(SSNO_SCALAR)  // the same names for single numbers
+#include "ssno/vec_cuda.h"
+#else
+
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -13,6 +17,7 @@
 #endif
 
 #define SSNO_INLINE inline __attribute__((always_inline))
+#define SSNO_UNROLL _Pragma("GCC unroll 16")
 
 namespace ssno::SSNO_ISA {
 
@@ -142,3 +147,5 @@ SSNO_INLINE T sum(Vec<T> v) {
 }
 
 }  // namespace ssno::SSNO_ISA
+
+#endif

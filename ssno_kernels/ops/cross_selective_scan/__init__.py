@@ -67,7 +67,7 @@ def cross_selective_scan(
         delta_weight: (K, D, R); then delta is its factor, and (B, K, D, *grid) is never formed by
             a kernel.
         merge: "sum" or "stack".
-        backend: force 'triton', 'cpu', 'composite' or 'reference'; None chooses.
+        backend: force 'cuda', 'triton', 'cpu', 'composite' or 'reference'; None chooses.
 
     x, delta, B and C share one dtype. A, D, delta_bias and delta_weight may have that dtype or the
     state's dtype: float64 for float64 activations, float32 for the others. States and sums, that

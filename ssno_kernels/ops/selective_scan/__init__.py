@@ -79,7 +79,7 @@ def selective_scan(
             of zeros. The states given and returned belong to the first and the last sequence that
             the sweep meets. One scan for each stretch without a start in any row; its values are
             read, so a graph cannot be traced through. `seq_idx_from_cu_seqlens` makes it.
-        backend: force 'triton', 'cpu', 'composite' or 'reference'; None chooses.
+        backend: force 'cuda', 'triton', 'cpu', 'composite' or 'reference'; None chooses.
 
     u, delta, z and variable B, C share one dtype. A, D, delta_bias, delta_weight, constant B, C and
     the states may have that dtype or the state's dtype: float64 for float64 activations, float32
