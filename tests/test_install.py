@@ -38,7 +38,8 @@ class Installed:
                 shutil.copy(ROOT / name, self.source / name)
         (self.source / "csrc" / "empty.cu").write_text("")
         self.environment = os.environ | {"TORCH_EXTENSIONS_DIR": str(tmp_path / "cache")}
-        self.environment.pop("PYTHONPATH", None)
+        for variable in ("PYTHONPATH", "SSNO_HOST_CUDA"):
+            self.environment.pop(variable, None)
         run = self.run(
             *("-m", "pip", "install", "--no-deps", "--no-build-isolation", "--no-index"),
             *("--disable-pip-version-check", "--target", str(self.site), str(self.source)),

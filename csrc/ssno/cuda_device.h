@@ -58,7 +58,16 @@ SSNO_DEVICE double fma(double a, double b, double c) { return __fma_rn(a, b, c);
 SSNO_DEVICE double widen(double x) { return x; }
 SSNO_DEVICE float widen(float x) { return x; }
 SSNO_DEVICE float widen(bf16 x) { return __uint_as_float(static_cast<unsigned>(x.bits) << 16); }
-SSNO_DEVICE float widen(f16 x) { return __half2float(__ushort_as_half(x.bits)); }
+SSNO_DEVICE float widen(f16 x) {
+#if __CUDA_ARCH__ < 1000
+    return __half2float(__ushort_as_half(x.bits));
+#else  // by its bits: nvcc 13.0 spills where many halves wait for their conversion
+    const unsigned low = x.bits & 0x7fff, sign = (x.bits & 0x8000u) << 16;
+    const float finite = __uint_as_float(low << 13) * 0x1p112f;
+    const unsigned y = low < 0x7c00 ? __float_as_uint(finite) : 0x7f800000 | low << 13;
+    return __uint_as_float(y | sign);
+#endif
+}
 SSNO_DEVICE void narrow(double x, double& y) { y = x; }
 SSNO_DEVICE void narrow(float x, float& y) { y = x; }
 SSNO_DEVICE void narrow(float x, bf16& y) { y.bits = __bfloat16_as_ushort(__float2bfloat16(x)); }
