@@ -81,7 +81,7 @@ def test_extremes_of_half_precision_give_no_nan(backend):
     u = torch.ones(1, 4, 8, dtype=torch.bfloat16)
     B = C = torch.full((1, 1, 8), 1e-3, dtype=torch.bfloat16)
     bounded = selective_scan(u, delta, A, B, C, delta_softplus=True, backend=backend)
-    assert not bounded[:, :, :5].isnan().any() and not bounded.isnan().any()
+    assert bounded.any() and not bounded.isnan().any()
 
 
 @each_case
@@ -205,10 +205,12 @@ def test_meta_device(name):
 @pytest.mark.parametrize("name", ["SSNO1d", "MambaNO2d"])
 def test_models_under_autocast(name):
     model, x = made(name), field(name)
+    model.eval()  # normalising a batch of two points would blow the rounding up
+    expected = model(x).detach()
     with torch.autocast("cpu", torch.bfloat16):
         y = model(x)
         y.float().square().mean().backward()
-    assert y.dtype == torch.bfloat16 and y.isfinite().all()
+    assert y.dtype == torch.bfloat16 and harness.relative_error(y, expected) < 3e-2
     assert all(p.grad is not None and p.grad.dtype == p.dtype for p in model.parameters())
 
 
