@@ -21,10 +21,10 @@ def assert_equal(results, expected, bound: float = TINY) -> None:
         assert harness.relative_error(value.detach(), other.detach()) < bound
 
 
-def case(spec, backend, sample, wanted=None):
+def case(spec, backend, sample):
     device = harness.need(spec.name, backend)
     inputs = harness.to_device(sample.make(torch.float64), device)
-    return as_function(spec, inputs, backend, wanted)
+    return as_function(spec, inputs, backend)
 
 
 def several(values):
