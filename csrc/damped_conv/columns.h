@@ -12,33 +12,50 @@ namespace ssno::SSNO_ISA {
 template <class T>
 constexpr int COLUMNS = 2 * Lanes<T>::W;
 
-inline int64_t row_offset(const Params& p, const Array& a, int64_t row) {
-    int64_t offset = 0;
+// A row's place on the axes that rows are counted over
+inline void place_of(const Params& p, int64_t row, int64_t* place) {
     for (int i = p.axes - 1; i >= 0; --i) {
-        offset += row % p.size[i] * a.row[i];
+        place[i] = row % p.size[i];
         row /= p.size[i];
     }
+}
+inline int64_t row_offset(const Params& p, const Array& a, int64_t row) {
+    int64_t place[MAX_AXES], offset = 0;
+    place_of(p, row, place);
+    for (int i = 0; i < p.axes; ++i) offset += place[i] * a.row[i];
     return offset;
 }
 
+// Columns follow each other along the rows, then from segment to segment.
 template <class T, int COLS = COLUMNS<T>>
 struct Tile {
     int64_t channel, length;
-    int columns;  // that are not idle; they come first
-    int64_t row[COLS], segment[COLS], first[COLS];
+    int columns;                  // that are not idle; they come first
+    int64_t row, segment, first;  // of the first column; its first sample
+    int64_t place[MAX_AXES];
 
     Tile(const Params& p, const Plan& plan, int64_t channel_, int64_t index) : channel(channel_) {
         int k = 0;
         while (index >= plan.span[k].tiles) index -= plan.span[k++].tiles;
         const Span& span = plan.span[k];
+        const int64_t column = index * COLS, before = column / p.rows;
         length = span.length;
-        const int64_t left = span.count * p.rows - index * COLS;
-        columns = static_cast<int>(std::min<int64_t>(COLS, left));
-        for (int i = 0; i < COLS; ++i) {
-            const int64_t column = index * COLS + (i < columns ? i : 0);
-            row[i] = column % p.rows;
-            segment[i] = span.index + column / p.rows;
-            first[i] = span.first + column / p.rows * span.length;
+        columns = static_cast<int>(std::min<int64_t>(COLS, span.count * p.rows - column));
+        row = column - before * p.rows;
+        segment = span.index + before;
+        first = span.first + before * length;
+        place_of(p, row, place);
+    }
+
+    // visit(column, row, segment) for columns that are not idle
+    template <class F>
+    void over_columns(const Params& p, F visit) const {
+        int64_t r = row, s = segment;
+        for (int i = 0; i < columns; ++i) {
+            visit(i, r, s);
+            if (++r < p.rows) continue;
+            r = 0;
+            ++s;
         }
     }
 };
@@ -89,12 +106,32 @@ void scatter_rows(S* const* rows, int64_t stride, int lanes, int64_t steps, cons
         for (int i = 0; i < lanes; ++i) narrow(x[t * pitch + i], rows[i][t * stride]);
 }
 
-// Addresses of step t0 of the tile's columns
+// Addresses of step t0 of the tile's columns; idle ones have the first one's. Without divisions:
+// for short rows they would cost more than all else.
 template <class T, int COLS, class S>
 void locate(const Params& p, const Tile<T, COLS>& tile, const Array& a, int64_t t0, S** rows) {
-    for (int i = 0; i < COLS; ++i)
-        rows[i] = static_cast<S*>(a.p) + row_offset(p, a, tile.row[i]) + tile.channel * a.channel +
-                  (tile.first[i] + t0) * a.step;
+    const int inner = p.axes - 1;
+    S* const base = static_cast<S*>(a.p);
+    int64_t place[MAX_AXES], at = tile.channel * a.channel + (tile.first + t0) * a.step;
+    for (int i = 0; i < p.axes; ++i) at += (place[i] = tile.place[i]) * a.row[i];
+    for (int i = 0; i < tile.columns;) {
+        const int64_t run = std::min<int64_t>(tile.columns - i, p.size[inner] - place[inner]);
+        for (int64_t j = 0; j < run; ++j) rows[i + j] = base + at + j * a.row[inner];
+        i += static_cast<int>(run);
+        at += run * a.row[inner];
+        place[inner] += run;
+        for (int axis = inner; place[axis] == p.size[axis]; --axis) {
+            at -= p.size[axis] * a.row[axis];
+            place[axis] = 0;
+            if (axis == 0) {
+                at += tile.length * a.step;  // the rows again, a segment later
+                break;
+            }
+            at += a.row[axis - 1];
+            ++place[axis - 1];
+        }
+    }
+    for (int i = tile.columns; i < COLS; ++i) rows[i] = rows[0];
 }
 
 // All samples of the tile's columns as x[step][column], steps `pitch` apart; 0 in idle columns
