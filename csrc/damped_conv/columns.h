@@ -61,11 +61,13 @@ struct Tile {
 };
 
 // Samples of each row that are fetched early: hardware follows fewer streams than there are lanes.
+// Of shorter rows it is the next tile's.
 constexpr int64_t AHEAD = 128;
 
 // x[step][lane] of rows whose samples lie `stride` apart; steps of x lie `pitch` apart.
 template <class T, class S>
-void gather_rows(const S* const* rows, int64_t stride, int64_t steps, T* x, int64_t pitch) {
+void gather_rows(const S* const* rows, int64_t stride, int64_t steps, int64_t ahead, T* x,
+                 int64_t pitch) {
     constexpr int W = Lanes<T>::W;
     bool adjacent = true;
     for (int i = 0; i < W; ++i) adjacent &= rows[i] == rows[0] + i;
@@ -75,7 +77,7 @@ void gather_rows(const S* const* rows, int64_t stride, int64_t steps, T* x, int6
     } else if (stride == 1) {
         for (; t + W <= steps; t += W) {
             Vec<T> block[W];
-            for (int i = 0; i < W; ++i) __builtin_prefetch(rows[i] + t + AHEAD);
+            for (int i = 0; i < W; ++i) __builtin_prefetch(rows[i] + t + ahead);
             for (int i = 0; i < W; ++i) block[i] = load_as<T, S>(rows[i] + t);
             transpose<T>(block);
             for (int i = 0; i < W; ++i) store<T>(x + (t + i) * pitch, block[i]);
@@ -85,21 +87,39 @@ void gather_rows(const S* const* rows, int64_t stride, int64_t steps, T* x, int6
         for (int i = 0; i < W; ++i) x[t * pitch + i] = T(widen(rows[i][t * stride]));
 }
 
+// As many bytes are not in the cache any more when somebody reads them.
+constexpr int64_t PAST_CACHES = 16 << 20;
+
+// A store that leaves the caches alone, and fetches no line only to overwrite it
 template <class T, class S>
-void scatter_rows(S* const* rows, int64_t stride, int lanes, int64_t steps, const T* x,
+SSNO_INLINE void store_past(S* p, Vec<T> v) {
+#if defined(SSNO_AVX512) && SSNO_VECTOR_BYTES == 64
+    if (std::is_same_v<S, T> && reinterpret_cast<uintptr_t>(p) % sizeof v == 0) {
+        _mm512_stream_si512(reinterpret_cast<__m512i*>(p), (__m512i)v);
+        return;
+    }
+#endif
+    store_as<T, S>(p, v);
+}
+
+template <class T, class S>
+void scatter_rows(S* const* rows, int64_t stride, int lanes, int64_t steps, bool past, const T* x,
                   int64_t pitch) {
     constexpr int W = Lanes<T>::W;
+    const auto put = [past](S* p, Vec<T> v) {
+        past ? store_past<T, S>(p, v) : store_as<T, S>(p, v);
+    };
     bool adjacent = lanes == W;
     for (int i = 0; i < lanes; ++i) adjacent &= rows[i] == rows[0] + i;
     int64_t t = 0;
     if (adjacent) {
-        for (; t < steps; ++t) store_as<T, S>(rows[0] + t * stride, load<T>(x + t * pitch));
+        for (; t < steps; ++t) put(rows[0] + t * stride, load<T>(x + t * pitch));
     } else if (stride == 1) {
         for (; t + W <= steps; t += W) {
             Vec<T> block[W];
             for (int i = 0; i < W; ++i) block[i] = load<T>(x + (t + i) * pitch);
             transpose<T>(block);
-            for (int i = 0; i < lanes; ++i) store_as<T, S>(rows[i] + t, block[i]);
+            for (int i = 0; i < lanes; ++i) put(rows[i] + t, block[i]);
         }
     }
     for (; t < steps; ++t)
@@ -143,8 +163,10 @@ void gather(const Params& p, const Tile<T, COLS>& tile, const Array& a, T* x,
         using S = decltype(s);
         S* rows[COLS];
         locate<T, COLS, S>(p, tile, a, 0, rows);
+        const int64_t ahead = tile.length > AHEAD ? AHEAD : COLS * a.row[p.axes - 1];
         for (int v = 0; v < COLS; v += W)
-            if (v < tile.columns) gather_rows<T, S>(rows + v, a.step, tile.length, x + v, pitch);
+            if (v < tile.columns)
+                gather_rows<T, S>(rows + v, a.step, tile.length, ahead, x + v, pitch);
     });
     for (int64_t t = 0; t < tile.length && tile.columns < COLS; ++t)
         std::memset(x + t * pitch + tile.columns, 0, (COLS - tile.columns) * sizeof(T));
@@ -159,8 +181,10 @@ void scatter(const Params& p, const Tile<T, COLS>& tile, const Array& a, int64_t
         using S = decltype(s);
         S* rows[COLS];
         locate<T, COLS, S>(p, tile, a, t0, rows);
+        const int64_t numbers = p.rows * p.channels * p.length;
+        const bool past = numbers * static_cast<int64_t>(sizeof(S)) >= PAST_CACHES;
         for (int v = 0; v < tile.columns; v += W)
-            scatter_rows<T, S>(rows + v, a.step, std::min(W, tile.columns - v), steps, x + v,
+            scatter_rows<T, S>(rows + v, a.step, std::min(W, tile.columns - v), steps, past, x + v,
                                pitch);
     });
 }
@@ -172,12 +196,18 @@ void parallel(const Params& p, int64_t count, const F& body) {
                [](const void* context, int64_t i) { (*static_cast<const F*>(context))(i); });
 }
 
-// Split tasks 0 .. count - 1 into one run for each thread.
+// Split tasks 0 .. count - 1 into one run for each thread. What a run stored past the caches is
+// there for the others when it ends.
 template <class F>
 void in_runs(const Params& p, int64_t count, const F& body) {
     const int64_t runs = std::min<int64_t>(p.threads, count);
-    if (runs > 0)
-        parallel(p, runs, [&](int64_t i) { body(count * i / runs, count * (i + 1) / runs); });
+    if (runs <= 0) return;
+    parallel(p, runs, [&](int64_t i) {
+        body(count * i / runs, count * (i + 1) / runs);
+#if defined(SSNO_AVX512)
+        _mm_sfence();
+#endif
+    });
 }
 
 }  // namespace ssno::SSNO_ISA
