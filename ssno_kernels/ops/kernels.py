@@ -21,9 +21,7 @@ Kernel = Callable[..., Any]
 _library = torch.library.Library("ssno_kernels", "FRAGMENT")
 
 
-def define(
-    operator: str, package: str, schemas: dict[str, str], fakes: dict[str, Kernel]
-) -> None:
+def define(operator: str, package: str, schemas: dict[str, str], fakes: dict[str, Kernel]) -> None:
     """Define an operator's kernels, by "fwd" and "bwd", for each of its kernel backends.
 
     Those of `cpu` and `cuda` are implemented in csrc, those of `triton` in `kernel_triton` of the

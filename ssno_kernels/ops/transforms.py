@@ -85,7 +85,7 @@ def _with_rules(function: type[Operation]) -> type[Operation]:
         @staticmethod
         def jvp(
             ctx: _ForwardContext, _: None, *tangents: Tensor | None
-        ) -> Tensor | None | tuple[Tensor | None, ...]:
+        ) -> Tensor | tuple[Tensor | None, ...] | None:
             def run(*tensors: Tensor | None) -> Tensor | Sequence[Tensor | None]:
                 return function.composite(ctx.all_options, *tensors)
 

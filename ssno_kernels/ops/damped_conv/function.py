@@ -97,9 +97,10 @@ class DampedConv(Operation):
     def setup_context(
         ctx: _Context, inputs: tuple[_Options, Unpack[_Tensors]], output: tuple[Tensor, Tensor]
     ) -> None:
-        ctx.backend, ctx.where, want_state = inputs[0][0], inputs[0][1:4], inputs[0][4]
+        options = inputs[0]
+        ctx.backend, ctx.where = options[0], options[1:4]
         ctx.save_for_backward(*inputs[1:])
-        if not want_state:
+        if not options[4]:
             ctx.mark_non_differentiable(output[1])
         ctx.set_materialize_grads(False)
 
@@ -164,9 +165,7 @@ class DampedConvBackward(Operation):
         return cotangents(run, (v_out, v_state), tensors, options[-1])
 
     @staticmethod
-    def batch_axes(
-        options: _BackwardOptions, ranks: Sequence[int]
-    ) -> tuple[Axes, Axes | None]:
+    def batch_axes(options: _BackwardOptions, ranks: Sequence[int]) -> tuple[Axes, Axes | None]:
         return (0, 1, *_BATCH_AXES), of_needed(_BATCH_AXES, options[-1])
 
 

@@ -49,9 +49,7 @@ def check(given: Arguments) -> Arguments:
     _check_dtypes(given)
     for name, value in zip(Arguments._fields, given, strict=True):
         if isinstance(value, Tensor) and value.device != given.u.device:
-            raise ValueError(
-                f"{name} is on {value.device}; expected {given.u.device}, where u is"
-            )
+            raise ValueError(f"{name} is on {value.device}; expected {given.u.device}, where u is")
     return given
 
 

@@ -123,9 +123,7 @@ class SelectiveScan(Operation):
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(
-        ctx: _Context, v_out: Maybe, v_final_state: Maybe, _: None
-    ) -> tuple[Maybe, ...]:
+    def backward(ctx: _Context, v_out: Maybe, v_final_state: Maybe, _: None) -> tuple[Maybe, ...]:
         saved = ctx.saved_tensors
         tensors, checkpoints = saved[:10], saved[10]
         if v_out is None and v_final_state is None:
@@ -203,9 +201,7 @@ class SelectiveScanBackward(Operation):
         return cotangents(run, (v_out, v_state), tensors, needs)
 
     @staticmethod
-    def batch_axes(
-        options: _BackwardOptions, ranks: Sequence[int]
-    ) -> tuple[Axes, Axes | None]:
+    def batch_axes(options: _BackwardOptions, ranks: Sequence[int]) -> tuple[Axes, Axes | None]:
         axes = _batch_axes(ranks[3:])
         return (0, 0, 0, *axes), of_needed(axes, options[-1])
 
