@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import functools
 import importlib
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
 
 from .causal_conv1d import causal_conv1d_fn, causal_conv1d_update
 from .mamba_ssm import mamba_inner_fn, selective_scan_fn, selective_state_update
@@ -37,7 +41,7 @@ def accelerate_transformers() -> None:
     """
     for module_name, class_name in _LAYERS.items():
         module = importlib.import_module(module_name)
-        layer = getattr(module, class_name, None)
+        layer: Any = getattr(module, class_name, None)
         if not all(hasattr(layer, name) for name in ("slow_forward", "cuda_kernels_forward")):
             not_covered(f"{class_name} of this version of transformers", "transformers 4.57")
         for name, function in _FUNCTIONS.items():
@@ -47,12 +51,13 @@ def accelerate_transformers() -> None:
             layer.slow_forward = _fast_where_it_can(layer.slow_forward)
 
 
-def _fast_where_it_can(slow_forward):
+def _fast_where_it_can(slow_forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
     @functools.wraps(slow_forward)
-    def forward(self, hidden_states, *arguments, **named):
+    def forward(self: Any, hidden_states: Tensor, *arguments: Any, **named: Any) -> Tensor:
         mask = named.get("attention_mask", arguments[-1] if arguments else None)
         if self.training and mask is not None and not mask.all():
             return slow_forward(self, hidden_states, *arguments, **named)
-        return self.cuda_kernels_forward(hidden_states, *arguments, **named)
+        out: Tensor = self.cuda_kernels_forward(hidden_states, *arguments, **named)
+        return out
 
     return forward

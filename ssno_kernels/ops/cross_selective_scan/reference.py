@@ -36,7 +36,7 @@ def cross_selective_scan(
         h = x.new_zeros(x.shape[0], *A.shape[1:], dtype=real)
         y = {}
         for point in points(traversal, grid):
-            at = (slice(None), slice(None), *point)
+            at: tuple[slice | int, ...] = (slice(None), slice(None), *point)
             x_t, step, B_t, C_t = (v[at].to(real) for v in (x, delta[:, k], B[:, k], C[:, k]))
             if delta_weight is not None:  # (S1)
                 step = step @ delta_weight[k].to(real).T
