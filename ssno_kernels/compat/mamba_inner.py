@@ -173,9 +173,12 @@ def inner(
     delta_bias: Tensor | None, B_proj_bias: Tensor | None = None,
     C_proj_bias: Tensor | None = None, delta_softplus: bool = True,
     rms: tuple[Tensor | None, Tensor | None, Tensor | None, float] = (None, None, None, 0.0),
-    return_last_state: bool = False,
+    return_last_state: bool = False, dt_factor_rms: bool = False,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-    """(y (B, D, L) before the last projection, the scan's last state or None)."""
+    """(y (B, D, L) before the last projection, the scan's last state or None).
+
+    `dt_factor_rms`: delta's factor (B, R, L) is divided by its root mean square.
+    """
     x, z = xz.chunk(2, dim=1)
     x = causal_conv1d_fn(x, conv1d_weight[:, 0], conv1d_bias, activation="silu")
     projected = linear(x.transpose(1, 2), x_proj_weight).transpose(1, 2)
@@ -186,6 +189,8 @@ def inner(
     if C is None:
         C = _projection(projected[:, -states:], C_proj_bias, c_rms, eps, A)
     delta, weight = projected[:, :rank], None
+    if dt_factor_rms:
+        delta = _rms_norm(delta, delta.new_ones(rank), eps)
     if dt_rms is None:
         weight = delta_proj_weight
     else:
