@@ -50,7 +50,8 @@ class DampedConv(nn.Module):
         direction, boundary, dim: as in `damped_conv`.
         hold: 'constant' or 'linear'.
         steps: the range of the initial steps.
-        learn_damping, learn_frequency: False freezes log_damping or frequency.
+        learn_damping, learn_frequency: False freezes log_damping or frequency, and log_step with
+            it, which scales both.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class DampedConv(nn.Module):
         self.log_damping = parameter(*modes, learnt=learn_damping)
         self.frequency = parameter(*modes, learnt=learn_frequency)
         self.C = parameter(*modes, 2)
-        self.log_step = parameter(channels)
+        self.log_step = parameter(channels, learnt=learn_damping and learn_frequency)
         self.D = parameter(channels)
         self.reset_parameters()
 
