@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -224,22 +225,22 @@ def expect_dtype(name: str, value: Tensor | None, allowed: tuple[torch.dtype, ..
 
 def check_values(damping: Tensor, step: float | Tensor, periodic: bool = False) -> None:
     """Refuse negative damping and steps; NaN passes, to propagate."""
-    if _anywhere(damping < 0):
+    if _anywhere(damping, lambda x: x < 0):
         raise ValueError(f"damping has the negative value {damping.min().item():g}; expected >= 0")
-    if periodic and _anywhere(damping == 0):
+    if periodic and _anywhere(damping, lambda x: x == 0):
         raise ValueError("damping has the value 0; expected > 0 with boundary='periodic'")
     if isinstance(step, Tensor):
-        if _anywhere(step <= 0):
+        if _anywhere(step, lambda x: x <= 0):
             raise ValueError(f"step has the value {step.min().item():g}; expected > 0")
     elif step <= 0:
         raise ValueError(f"step is {step}; expected > 0")
 
 
-def _anywhere(condition: Tensor) -> bool:
+def _anywhere(x: Tensor, condition: Callable[[Tensor], Tensor]) -> bool:
     """Whether it holds somewhere; False where values cannot be read, or only by a stall."""
-    if torch.compiler.is_compiling() or condition.device.type != "cpu":
+    if torch.compiler.is_compiling() or x.device.type != "cpu":
         return False
     try:
-        return bool(condition.any())
+        return bool(condition(x).any())
     except RuntimeError:  # under vmap
         return False
