@@ -9,8 +9,9 @@ A kernel backend X is two operators of the library `ssno_kernels`,
                          delta_softplus, reverse, interval, needs) -> ten cotangents
 
 on canonical arguments (see `arguments.canonical`). checkpoints (B, rows, D) holds the state before
-sweep steps interval, 2 interval, ..., N or 2 N rows each; `interval` 0 asks for none. What was not asked for is returned as an empty tensor. Derivatives of the second and any
-higher order go through the composite.
+sweep steps interval, 2 interval, ..., N or 2 N rows each; `interval` 0 asks for none. What was not
+asked for is returned as an empty tensor. Derivatives of the second and any higher order go through
+the composite.
 """
 
 from __future__ import annotations
