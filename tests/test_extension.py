@@ -212,45 +212,6 @@ def test_files_of_the_two_extensions():
     assert {path for path in cpu | cuda if path.endswith(".cu")} <= cuda
 
 
-STUB = """
-extern "C" {
-int aoti_torch_get_current_cuda_stream(int, void**) { return 1; }
-int aoti_torch_create_device_guard(int, void**) { return 1; }
-int aoti_torch_delete_device_guard(void*) { return 1; }
-}
-"""
-
-
-def test_cuda_extension_links_and_registers(tmp_path, monkeypatch):
-    """With an empty library in the place of libtorch_cuda where PyTorch has none: what is left to
-    find on a device's machine are three functions of PyTorch's."""
-    try:
-        builder.nvcc()
-    except builder.BuildError as error:
-        pytest.skip(str(error))
-    need_compiler()
-    if torch.version.cuda is None:
-        (tmp_path / "stub.cpp").write_text(STUB)
-        command = [*builder.compiler(), "-shared", "-fPIC", str(tmp_path / "stub.cpp")]
-        subprocess.run([*command, "-o", str(tmp_path / "libtorch_cuda.so")], check=True)
-        monkeypatch.setenv("LIBRARY_PATH", str(tmp_path))
-    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "9.0a")
-    quick = (*builder.CUDA.kernel_flags, "-Xcicc=-O0", "-Xptxas=-O0")
-    monkeypatch.setattr(builder.CUDA, "kernel_flags", quick)
-    target = tmp_path / "built.so"
-    builder.CUDA.build(ROOT / "csrc", target)
-    script = (
-        "import sys, torch, ssno_kernels\n"
-        "torch.ops.load_library(sys.argv[1])\n"
-        "for name, backends in ssno_kernels.registry.OPERATORS.items():\n"
-        "    for way in ('fwd', 'bwd') if 'cuda' in backends else ():\n"
-        "        operator = f'ssno_kernels::{name}_{way}_cuda'\n"
-        "        assert torch._C._dispatch_has_kernel_for_dispatch_key(operator, 'CUDA'), operator"
-    )
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "LD_LIBRARY_PATH": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", script, str(target)], env=environment, check=True)
-
-
 def test_import_takes_little_beyond_torch():
     """The best of a few, since a busy machine only ever adds."""
     script = (

@@ -152,7 +152,9 @@ def test_nan_in_A_spoils_its_channel_and_no_other(spec, backend, sample, value):
     assert not spoiled["out0"][:, 1].isfinite().any()
 
 
-@pytest.mark.parametrize("options", [{}, {"length": 69, "states": 2}, {"is_complex": True}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"length": 69, "states": 2}, {"is_complex": True}], ids=str
+)
 @pytest.mark.parametrize("rate", [float("-inf"), -3e38])
 @each_backend
 def test_rates_beyond_all_bounds(backend, rate, options):
