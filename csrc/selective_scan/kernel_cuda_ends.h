@@ -42,7 +42,8 @@ template <class K>
 SSNO_KERNEL(256, 1)
 scan_ends(const Scan scan) {
     using T = typename K::T;
-    const Unit unit = Unit::of<K>(scan, block_x());
+    if (block_number() >= scan.units) return;
+    const Unit unit = Unit::of<K>(scan, block_number());
     stage_parameters<K>(scan, unit);
     Numbers<K> h, product;
     Rates<K> rate;
@@ -100,7 +101,8 @@ template <class K>
 SSNO_KERNEL(256, 1)
 scan_adjoint_ends(const Scan scan) {
     using T = typename K::T;
-    const Unit unit = Unit::of<K>(scan, block_x());
+    if (block_number() >= scan.units) return;
+    const Unit unit = Unit::of<K>(scan, block_number());
     stage_parameters<K>(scan, unit);
     const int64_t span = unit.span(scan), tile = int64_t(1) << scan.log_steps;
     const int row = row_at<K>(scan, unit.k, unit.c);
