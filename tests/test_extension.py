@@ -62,15 +62,20 @@ def no_compiler_call(monkeypatch) -> None:
     monkeypatch.setattr(builder.subprocess, "run", refuse)
 
 
-def test_compiles_at_first_use_and_then_never_again(package, loader, monkeypatch):
+def test_compiles_at_first_use_and_then_never_again(package, loader, monkeypatch, capfd):
     need_compiler()
     assert loader.why_not() is None
+    said = capfd.readouterr().err
+    assert re.fullmatch(
+        r"ssno_kernels: the CPU kernels are compiled into \S+ now, 1 files.*\n", said
+    )
     assert loader.loaded_from.parent == package / "cache"
     assert loaded_hash(package) == CPU.source_hash(package / "site" / "_csrc")
     no_compiler_call(monkeypatch)
     assert loader.why_not() is None
     assert extension.Loader(CPU).why_not() is None
     assert sorted(p.suffix for p in (package / "cache").iterdir()) == [".lock", ".so"]
+    assert capfd.readouterr().err == ""
 
 
 def test_extension_built_at_install_is_used(package, loader, monkeypatch):
@@ -172,7 +177,7 @@ def test_processes_that_start_together_build_once(package):
     assert b"".join(outputs).count(b"built") == 1
 
 
-def test_cuda_extension_says_what_is_missing(monkeypatch):
+def test_cuda_extension_says_what_is_missing(monkeypatch, capfd):
     """In this order: a PyTorch with CUDA, nvcc."""
     monkeypatch.setattr(torch.version, "cuda", None)
     expected = f"this PyTorch ({torch.__version__}) is built without CUDA"
@@ -181,6 +186,7 @@ def test_cuda_extension_says_what_is_missing(monkeypatch):
     monkeypatch.setenv("CUDA_HOME", "/nonexistent")
     reason = extension.Loader(builder.CUDA).why_not()
     assert reason.startswith("nvcc was not found (CUDA_HOME=/nonexistent)")
+    assert capfd.readouterr().err == ""
 
 
 def test_wrong_target_is_named(monkeypatch):
