@@ -192,12 +192,12 @@ def compiler() -> list[str]:
 
 def nvcc() -> str:
     named = os.environ.get("CUDA_HOME")
-    folders = [f"{named}/bin"] if named else [os.environ.get("PATH"), "/usr/local/cuda/bin"]
-    for folder in folders:
+    for folder in [f"{named}/bin"] if named else [os.environ.get("PATH"), "/usr/local/cuda/bin"]:
         if found := shutil.which("nvcc", path=folder):
             return found
     sought = f"CUDA_HOME={named}" if named else "on PATH, in /usr/local/cuda"
-    raise BuildError(f"nvcc was not found ({sought}) to compile the kernels with")
+    where = "the CUDA toolkit has it, and CUDA_HOME names that one's folder"
+    raise BuildError(f"nvcc was not found ({sought}) to compile the CUDA kernels with; {where}")
 
 
 def targets() -> list[str]:
