@@ -38,6 +38,11 @@ void wait_block(Where where);
 void wait_warp(Where where);
 // Deposit x and wait for the lanes of the warp; then slot(lane) is what that lane deposited.
 uint64_t exchange(uint64_t x, int from, Where where);
+// Deposit both and wait for the lanes of the warp; what lane i deposited is at [i].
+struct Fragment {
+    float a[4], b[2];
+};
+const Fragment* exchange(const Fragment& fragment, Where where);
 // Checked; the address of `bytes` bytes of the block's shared memory.
 unsigned char* read(int64_t offset, int bytes, Where where);
 unsigned char* write(int64_t offset, int bytes, Where where);
@@ -85,6 +90,25 @@ T shuffle_xor(T x, int mask, host::Where where = host::Where::current()) {
 }
 
 inline float exp2_fast(float x) { return x < -126 ? 0 : std::exp2(x); }
+inline void mma_tf32(float (&d)[4], const float (&a)[4], const float (&b)[2],
+                     host::Where where = host::Where::current()) {
+    host::Fragment mine{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
+    const host::Fragment* of = host::exchange(mine, where);
+    for (int i = 0; i < 4; ++i)
+        for (int k = 0; k < 8; ++k) {
+            const int row = lane() / 4, column = lane() % 4 * 2 + i % 2;
+            d[i] += of[row * 4 + k % 4].a[k / 4 * 2 + i / 2] * of[column * 4 + k % 4].b[k / 4];
+        }
+}
+inline float round_tf32(float x) {
+    if (x != x) return x;
+    uint32_t i;
+    std::memcpy(&i, &x, 4);
+    i = (i + 0x1000) & 0xffffe000;
+    std::memcpy(&x, &i, 4);
+    return x;
+}
+
 inline float fma(float a, float b, float c) { return std::fma(a, b, c); }
 inline double fma(double a, double b, double c) { return std::fma(a, b, c); }
 

@@ -10,7 +10,8 @@ A kernel backend X is two operators of the library `ssno_kernels`,
         -> (v_u, v_rate, v_coeff, v_D, v_initial_state)
 
 on canonical arguments (see `arguments.Canonical`); final_state is as initial_state. What was not
-asked for is returned as an empty tensor. The backward kernel computes the states anew: nothing but
+asked for is returned as an empty tensor. Those of `cuda` are told besides whether products of
+float32 may run in tf32. The backward kernel computes the states anew: nothing but
 the arguments is saved. Derivatives of the second and any higher order go through the composite.
 """
 
@@ -21,6 +22,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ...registry import constant_when_traced
 from ..kernels import define, kernel, like_or_empty
 from ..transforms import Axes, call, cotangents, not_needed, of_needed, pullback
 from . import composite
@@ -55,7 +57,9 @@ class DampedConv(torch.autograd.Function):
     @staticmethod
     def forward(options, u, rate, coeff, D, initial_state):
         backend, *options = options
-        return kernel("damped_conv", "fwd", backend)(u, rate, coeff, D, initial_state, *options)
+        return kernel("damped_conv", "fwd", backend)(
+            u, rate, coeff, D, initial_state, *options, *_more(backend)
+        )
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -94,7 +98,7 @@ class DampedConvBackward(torch.autograd.Function):
     def forward(options, v_out, v_state, u, rate, coeff, D, initial_state):
         backend, *options = options
         return kernel("damped_conv", "bwd", backend)(
-            v_out, v_state, u, rate, coeff, D, initial_state, *options
+            v_out, v_state, u, rate, coeff, D, initial_state, *options, *_more(backend)
         )
 
     @staticmethod
@@ -121,10 +125,20 @@ class DampedConvBackward(torch.autograd.Function):
         return (0, 1, *_BATCH_AXES), of_needed(_BATCH_AXES, options[-1])
 
 
+@constant_when_traced
+def _allows_tf32() -> bool:
+    return torch.backends.cuda.matmul.fp32_precision == "tf32"
+
+
+def _more(backend: str) -> tuple[bool, ...]:
+    """What a backend's kernels are told beyond the schema."""
+    return (_allows_tf32(),) if backend == "cuda" else ()
+
+
 _BATCH_AXES = (0, None, None, None, 1)
 
 
-def _fake_fwd(u, rate, coeff, D, initial_state, direction, periodic, dim, want_state):
+def _fake_fwd(u, rate, coeff, D, initial_state, direction, periodic, dim, want_state, *more):
     sweeps, _, states, _ = coeff.shape
     others = [n for i, n in enumerate(u.shape) if i != dim]
     state = coeff.new_empty(sweeps, *others, states, 2) if want_state else coeff.new_empty(0)
@@ -135,4 +149,10 @@ def _fake_bwd(v_out, v_final_state, *inputs):
     return like_or_empty(inputs[:5], inputs[8])
 
 
-define("damped_conv", __package__, _SCHEMAS, {"fwd": _fake_fwd, "bwd": _fake_bwd})
+define(
+    "damped_conv",
+    __package__,
+    _SCHEMAS,
+    {"fwd": _fake_fwd, "bwd": _fake_bwd},
+    {"cuda": "bool tf32"},
+)
