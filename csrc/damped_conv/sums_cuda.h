@@ -139,14 +139,14 @@ class Summed {
             panel_v().store((number + 1) * K::PITCH + c, im);
         });
         sync_block();
-        const StateArray none;
-        const Walk<K> forth{task_, tile_, a_.enter, none, sweep, last};
-        const Walk<K> back{task_, tile_, a_.v_enter, none, sweep, !last};
         const int items = MODES * task_.lines;
 #pragma unroll 1
-        for (int item = thread(); item < 2 * items; item += THREADS)
-            (item < items ? forth : back)
-                .run(item < items ? panel_u() : panel_v(), block, item % items);
+        for (int item = thread(); item < 2 * items; item += THREADS) {
+            const bool forth = item < items;
+            const Walk<K> walk{task_, tile_, forth ? &a_.enter : &a_.v_enter, nullptr, sweep,
+                               last == forth};
+            walk.run(forth ? panel_u() : panel_v(), block, item % items);
+        }
         sync_block();
         reduce(sweep, block, decays, modes, r_slope, w, w_slope);
     }
@@ -250,7 +250,7 @@ SSNO_DEVICE void total(const T* p, int by, int count, int64_t stride, int64_t ti
 
 // (D8) and v_D of a block of modes of a channel, of one sweep.
 template <class K>
-SSNO_KERNEL(LANES* PLANES, 2)
+SSNO_KERNEL(LANES* PLANES, 1)
 reduce_kernel(SSNO_CONSTANT Task task, SSNO_CONSTANT Reduction r) {
     using T = typename K::T;
     const int64_t all = task.sweeps * task.all_blocks;

@@ -173,7 +173,7 @@ struct Walk {
     using T = typename K::T;
     const Task& task;
     const Tile<K>& tile;
-    const StateArray &enter, &leave;
+    const StateArray *enter, *leave;  // leave may be null
     int sweep;
     bool from_last;
 
@@ -186,10 +186,10 @@ struct Walk {
         const Factor<T> whole(decays + 2 * WHOLE), rest(decays + 2 * (tile.is_last ? REST : WHOLE));
         const Shared<T> p = panel + (item % MODES * 2 * K::PITCH + item / MODES);
         T x = 0, y = 0;
-        if (enter.p) {
-            const T* from = static_cast<const T*>(enter.p) + place(enter, row, mode);
+        if (enter->p) {
+            const T* from = static_cast<const T*>(enter->p) + place(*enter, row, mode);
             x = from[0];
-            y = enter.conjugate ? -from[enter.part] : from[enter.part];
+            y = enter->conjugate ? -from[enter->part] : from[enter->part];
         }
         if (task.periodic) {  // (D5); what was loaded is added to the state after the line
             T re = 0, im = 0;
@@ -200,10 +200,10 @@ struct Walk {
             closed.apply(x, y, 0, 0);
         }
         over_chunks<true>(p, whole, rest, x, y);
-        if (leave.p) {
-            T* to = static_cast<T*>(leave.p) + place(leave, row, mode);
+        if (leave && leave->p) {
+            T* to = static_cast<T*>(leave->p) + place(*leave, row, mode);
             to[0] = x;
-            to[leave.part] = leave.conjugate ? -y : y;
+            to[leave->part] = leave->conjugate ? -y : y;
         }
     }
 
