@@ -19,7 +19,11 @@ from ssno_kernels import builder
 
 pytestmark = pytest.mark.xdist_group("nvcc")
 TARGETS = ("sm_80", "sm_90a", "sm_100")
-LAUNCHERS = ("selective_scan/kernel_cuda.cu", "selective_scan/layout_cuda.cu")  # have no kernel
+LAUNCHERS = (  # have no kernel
+    "damped_conv/kernel_cuda.cu",
+    "selective_scan/kernel_cuda.cu",
+    "selective_scan/layout_cuda.cu",
+)
 SOURCES = sorted(
     {path.relative_to(sass.CSRC).as_posix() for path in sass.CSRC.rglob("*.cu")} - {*LAUNCHERS}
 )
@@ -60,6 +64,15 @@ LOOPS = (
         "8 coarse or 16 fine samples",
         ("expand x", "expand x, differentiate", "expand v_out", "expand v_out, multiply", "reduce"),
         (185, 345, 310, 360, 195),
+    ),
+    Loops(
+        "damped_conv, one of its directions or the transposed",
+        "damped_conv/kernel_cuda_f32.cu",
+        "apply_kernel",
+        64,
+        "4 steps of a product: 16 or 32 numbers each",
+        NAMES_OF_F32,
+        (85, 400, 155, 155, 85, 330, 155),
     ),
     Loops(
         "selective_scan forward, N > 4",

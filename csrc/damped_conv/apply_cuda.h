@@ -101,7 +101,7 @@ class Applied {
 
     // Adds to y, if it is wanted, what comes through the states of a walk.
     SSNO_DEVICE void walk(int sweep, bool from_last) {
-        const Walk<K> states{task_, tile_, &a_.enter, &a_.leave, sweep, from_last};
+        const Walk<K, true> states{task_, tile_, &a_.enter, &a_.leave, sweep, from_last};
         const bool all = task_.shift && !from_last;  // samples are late
         const Rows<T, K::PITCH> samples{x(), from_last ? 0 : K::STEPS - 1, from_last ? 1 : -1};
         const int begin = from_last || all ? 0 : K::STEPS - task_.stop;

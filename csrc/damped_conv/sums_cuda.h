@@ -143,8 +143,8 @@ class Summed {
 #pragma unroll 1
         for (int item = thread(); item < 2 * items; item += THREADS) {
             const bool forth = item < items;
-            const Walk<K> walk{task_, tile_, forth ? &a_.enter : &a_.v_enter, nullptr, sweep,
-                               last == forth};
+            const Walk<K, false> walk{
+                task_, tile_, forth ? &a_.enter : &a_.v_enter, nullptr, sweep, last == forth};
             walk.run(forth ? panel_u() : panel_v(), block, item % items);
         }
         sync_block();

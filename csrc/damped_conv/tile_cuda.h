@@ -168,7 +168,8 @@ struct Factor {
 
 // The states of a walk: in `panel`, rows of numbers of modes, what each chunk adds to the state is
 // replaced by the state before the chunk. That before a line is loaded, that after it stored.
-template <class K>
+// FACTORS: the panel is a factor of a product then.
+template <class K, bool FACTORS>
 struct Walk {
     using T = typename K::T;
     const Task& task;
@@ -220,8 +221,8 @@ struct Walk {
         const auto step = [&](const Factor<T>& decay) {
             const T a = p.load(c), b = p.load(c + K::PITCH);
             if (KEEP) {
-                p.store(c, rounded<K>(x));
-                p.store(c + K::PITCH, rounded<K>(y));
+                p.store(c, FACTORS ? rounded<K>(x) : x);
+                p.store(c + K::PITCH, FACTORS ? rounded<K>(y) : y);
             }
             decay.apply(x, y, a, b);
             c += by;
