@@ -40,7 +40,7 @@ class Applied {
         sync_block();
         const int from_last = a_.transposed ? task_.forward : task_.backward;
         const int from_first = a_.transposed ? task_.backward : task_.forward;
-        load_samples<K>(task_, a_.x, of_x(), sizes(), false, x());
+        load_samples<K, false>(task_, a_.x, of_x(), sizes(), x());
         sync_block();
         if (from_last >= 0) walk(from_last, true);
         if (task_.shift && a_.out.p && from_last >= 0) move_to_start();
@@ -50,7 +50,7 @@ class Applied {
         }
         if (task_.shift && from_first >= 0) {
             sync_block();
-            load_samples<K>(task_, a_.x, of_x(), sizes(), true, x());
+            load_samples<K, true>(task_, a_.x, of_x(), sizes(), x());
             sync_block();
         }
         if (from_first >= 0) walk(from_first, false);
@@ -147,7 +147,7 @@ class Applied {
             second = t + 1 < size ? x().load((from + 1) * K::PITCH + c) : T(0);
         });
         sync_block();
-        load_samples<K>(task_, a_.x, of_x(), sizes(), false, x());
+        load_samples<K, false>(task_, a_.x, of_x(), sizes(), x());
         sync_block();
     }
 

@@ -96,7 +96,7 @@ class Call {
     }
 
     static int bits_of(int steps) {
-        int bits = 0;
+        int bits = 4;
         while ((1 << bits) < steps) ++bits;
         return bits;
     }

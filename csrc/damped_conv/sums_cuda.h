@@ -55,18 +55,13 @@ class Summed {
         tile_.find(task_, a_.u, of_u(), sizes());
         tile_.find(task_, a_.v, of_v(), sizes());
         sync_block();
-        load_samples<K>(task_, a_.u, of_u(), sizes(), false, u());
-        load_samples<K>(task_, a_.v, of_v(), sizes(), false, v());
+        load_samples<K, false>(task_, a_.u, of_u(), sizes(), u());
+        load_samples<K, false>(task_, a_.v, of_v(), sizes(), v());
         sync_block();
         sum_lags();
         for (int sweep = 0; sweep < task_.sweeps && task_.blocks > 0; ++sweep) {
             const bool last = sweep == task_.backward;
-            if (task_.shift) {
-                sync_block();
-                load_samples<K>(task_, a_.u, of_u(), sizes(), !last, u());
-                load_samples<K>(task_, a_.v, of_v(), sizes(), last, v());
-                sync_block();
-            }
+            if (task_.shift) load_anew(last);
 #pragma unroll 1
             for (int64_t b = 0; b < task_.blocks; ++b) sum_states(sweep, last, b);
         }
@@ -83,6 +78,19 @@ class Summed {
     SSNO_DEVICE Shared<T> in() const { return shared<T>(P::IN); }
     SSNO_DEVICE int64_t tile_of_channel() const {
         return tile_.number * task_.channels + tile_.channel;
+    }
+
+    // What a sweep from the last sample takes in late are those of v, else those of u.
+    SSNO_DEVICE void load_anew(bool last) const {
+        sync_block();
+        if (last) {
+            load_samples<K, false>(task_, a_.u, of_u(), sizes(), u());
+            load_samples<K, true>(task_, a_.v, of_v(), sizes(), v());
+        } else {
+            load_samples<K, true>(task_, a_.u, of_u(), sizes(), u());
+            load_samples<K, false>(task_, a_.v, of_v(), sizes(), v());
+        }
+        sync_block();
     }
 
     // m_d of both sweeps: sums over the diagonals of the products of v and u.

@@ -56,54 +56,69 @@ class Tile {
     }
 };
 
-// Which sample of which chunk an item is, those that are close in memory being close
-struct Place {
-    int t, c;
-    template <int COLUMNS>
-    SSNO_DEVICE static Place of(const Task& task, int item) {
-        if (task.along_time) return {item & ((1 << task.bits) - 1), item >> task.bits};
-        return {item / COLUMNS, item % COLUMNS};
+// The samples that a thread moves between memory and a tile, of a power of two of each chunk, 16 or
+// more: along time the same one of many chunks, else some of the same chunk.
+template <class K>
+struct Share {
+    int count, t, c, by_t, by_c;
+
+    SSNO_DEVICE explicit Share(const Task& task) : count((K::COLUMNS << task.bits) / THREADS) {
+        if (task.along_time) {  // a warp takes 16 samples of two chunks at once
+            const int part = thread() / 32, parts = 1 << (task.bits - 4);
+            t = thread() % 16 + part % parts * 16;
+            c = thread() / 16 % 2 + part / parts * 2;
+            by_t = 0;
+            by_c = THREADS >> task.bits;
+        } else {
+            t = thread() / K::COLUMNS;
+            c = thread() % K::COLUMNS;
+            by_t = THREADS / K::COLUMNS;
+            by_c = 0;
+        }
+    }
+    SSNO_DEVICE int at() const { return t * K::PITCH + c; }
+    SSNO_DEVICE void next() {
+        t += by_t;
+        c += by_c;
     }
 };
 
-// Samples of chunks as rows of time, 0 beyond their ends; `late`: chunks end together.
-template <class K, class S>
+// Samples of chunks as rows of time, 0 beyond their ends; LATE: chunks end together.
+template <class K, bool LATE, class S>
 SSNO_DEVICE void load_as(const Task& task, const Array& a, Shared<int64_t> base, Shared<int> sizes,
-                         bool late, Shared<typename K::T> to) {
+                         Shared<typename K::T> to) {
     using T = typename K::T;
-    constexpr int BATCH = 8;  // under way at a time
+    constexpr int BATCH = 8;  // under way at a time; divides every count
     const S* p = static_cast<const S*>(a.p);
-    const int count = K::COLUMNS << task.bits;
+    Share<K> share(task);
+    Share<K> there = share;
+    int64_t offset = share.t * a.step;
+    const int64_t by = share.by_t * a.step;
 #pragma unroll 1
-    for (int first = thread(); first < count; first += BATCH * THREADS) {
+    for (int first = 0; first < share.count; first += BATCH) {
         T x[BATCH];
 #pragma unroll
-        for (int i = 0; i < BATCH; ++i) {
+        for (int i = 0; i < BATCH; ++i, share.next(), offset += by) {
+            const int size = sizes.load(share.c), late = LATE ? K::STEPS - size : 0;
+            const int j = share.t - late;
             x[i] = 0;
-            if (first + i * THREADS >= count) continue;
-            const Place at = Place::of<K::COLUMNS>(task, first + i * THREADS);
-            const int size = sizes.load(at.c), j = late ? at.t - K::STEPS + size : at.t;
-            if (j >= 0 && j < size) x[i] = cuda::widen(p[base.load(at.c) + j * a.step]);
+            if (j >= 0 && j < size)
+                x[i] = cuda::widen(p[base.load(share.c) + offset - late * a.step]);
         }
 #pragma unroll
-        for (int i = 0; i < BATCH; ++i) {
-            if (first + i * THREADS >= count) continue;
-            const Place at = Place::of<K::COLUMNS>(task, first + i * THREADS);
-            to.store(at.t * K::PITCH + at.c, rounded<K>(x[i]));
-        }
+        for (int i = 0; i < BATCH; ++i, there.next()) to.store(there.at(), rounded<K>(x[i]));
     }
 }
 template <class K, class S>
 SSNO_DEVICE void store_as(const Task& task, const Array& a, Shared<int64_t> base, Shared<int> sizes,
                           Shared<typename K::T> from) {
     S* p = static_cast<S*>(a.p);
-    const int count = K::COLUMNS << task.bits;
-#pragma unroll 4
-    for (int item = thread(); item < count; item += THREADS) {
-        const Place at = Place::of<K::COLUMNS>(task, item);
-        if (at.t < sizes.load(at.c))
-            cuda::narrow(from.load(at.t * K::PITCH + at.c), p[base.load(at.c) + at.t * a.step]);
-    }
+    Share<K> share(task);
+    int64_t offset = share.t * a.step;
+#pragma unroll 8
+    for (int i = 0; i < share.count; ++i, share.next(), offset += share.by_t * a.step)
+        if (share.t < sizes.load(share.c))
+            cuda::narrow(from.load(share.at()), p[base.load(share.c) + offset]);
 }
 
 // f(a number of the type that samples have in memory)
@@ -119,11 +134,11 @@ SSNO_DEVICE void with_dtype(Dtype dtype, const F& f) {
         f(cuda::f16());
     }
 }
-template <class K>
+template <class K, bool LATE>
 SSNO_DEVICE void load_samples(const Task& task, const Array& a, Shared<int64_t> base,
-                              Shared<int> sizes, bool late, Shared<typename K::T> to) {
+                              Shared<int> sizes, Shared<typename K::T> to) {
     with_dtype<K>(task.dtype, [&](auto s) {
-        load_as<K, decltype(s)>(task, a, base, sizes, late, to);
+        load_as<K, LATE, decltype(s)>(task, a, base, sizes, to);
     });
 }
 template <class K>
