@@ -168,7 +168,7 @@ class Applied {
 };
 
 template <class K>
-SSNO_KERNEL(THREADS, 3)
+SSNO_KERNEL(THREADS, sizeof(typename K::T) == 8 ? 3 : 4)
 apply_kernel(SSNO_CONSTANT Task task, SSNO_CONSTANT Apply a) {
     if (block_number() >= task.tiles() * task.channels) return;
     Applied<K>(task, a).run();

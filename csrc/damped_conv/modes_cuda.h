@@ -104,7 +104,7 @@ struct TableWriter {
 template <class K>
 SSNO_DEVICE void put_decays(const Task& task, const Rate& rate, Complex gain, int64_t mode) {
     double* to = task.table.decays + mode * DECAYS;
-    const auto put = [&](Decay which, Complex z) {
+    const auto put = [&](Which which, Complex z) {
         to[2 * which] = z.re;
         to[2 * which + 1] = z.im;
     };

@@ -23,7 +23,7 @@ constexpr int MODES = 16;             // of a block
 constexpr int NUMBERS = 2 * MODES;    // real and imaginary parts, next to each other
 constexpr int SUMS = 3 * NUMBERS;     // of a block of modes in the backward
 constexpr int DECAYS = 10;            // of a mode: five complex numbers
-enum Decay { WHOLE, REST, CLOSED, LAMBDA, GAIN };
+enum Which { WHOLE, REST, CLOSED, LAMBDA, GAIN };
 
 // The four kinds of tiles: T, C, and where products run.
 template <class T_, int STEPS_, int COLUMNS_, bool MMA_>

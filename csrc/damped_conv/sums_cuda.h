@@ -142,7 +142,7 @@ class Summed {
         const int64_t modes = task_.modes - block * MODES;
         w.pairs([&](int c, int number, T re, T im) {
             if (number / 2 < modes)
-                Factor<T>(decays + number / 2 * DECAYS + 2 * GAIN).apply(re, im, 0, 0);
+                Factor<T, false>(decays + number / 2 * DECAYS + 2 * GAIN).apply(re, im, 0, 0);
             panel_v().store(number * K::PITCH + c, re);
             panel_v().store((number + 1) * K::PITCH + c, im);
         });

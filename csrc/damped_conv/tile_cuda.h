@@ -157,21 +157,22 @@ SSNO_DEVICE void copy_table(const T* from, Shared<T> to) {
         cuda::copy_async16(to, i / IN_ROW * PITCH + i % IN_ROW * PER, from + i * PER);
 }
 
-// A factor in double precision, in the precision of states: float numbers are two of them, since
+// A factor in double precision, in the precision of states. EXACT: of float numbers it is two, since
 // the rounding of one would add up over the chunks of a long memory.
-template <class T>
+template <class T, bool EXACT>
 struct Factor {
+    static constexpr bool TWO = EXACT && sizeof(T) == 4;
     T re, im, re_rest = 0, im_rest = 0;
     SSNO_DEVICE explicit Factor(const double* p)
         : re(static_cast<T>(p[0])), im(static_cast<T>(p[1])) {
-        if constexpr (sizeof(T) == 4) {
+        if constexpr (TWO) {
             re_rest = static_cast<T>(p[0] - re);
             im_rest = static_cast<T>(p[1] - im);
         }
     }
     // (x, y) times this, plus (a, b)
     SSNO_DEVICE void apply(T& x, T& y, T a, T b) const {
-        if constexpr (sizeof(T) == 4) {
+        if constexpr (TWO) {
             a = cuda::fma(re_rest, x, cuda::fma(-im_rest, y, a));
             b = cuda::fma(re_rest, y, cuda::fma(im_rest, x, b));
         }
@@ -187,6 +188,7 @@ struct Factor {
 template <class K, bool FACTORS>
 struct Walk {
     using T = typename K::T;
+    using Decay = Factor<T, !K::MMA>;
     const Task& task;
     const Tile<K>& tile;
     const StateArray *enter, *leave;  // leave may be null
@@ -199,7 +201,7 @@ struct Walk {
         if (item >= MODES * task.lines || mode >= task.modes || row >= task.rows) return;
         const int64_t first = (sweep * task.channels + tile.channel) * task.blocks * MODES;
         const double* decays = task.table.decays + (first + mode) * DECAYS;
-        const Factor<T> whole(decays + 2 * WHOLE), rest(decays + 2 * (tile.is_last ? REST : WHOLE));
+        const Decay whole(decays + 2 * WHOLE), rest(decays + 2 * (tile.is_last ? REST : WHOLE));
         const Shared<T> p = panel + (item % MODES * 2 * K::PITCH + item / MODES);
         T x = 0, y = 0;
         if (enter->p) {
@@ -210,7 +212,7 @@ struct Walk {
         if (task.periodic) {  // (D5); what was loaded is added to the state after the line
             T re = 0, im = 0;
             over_chunks<false>(p, whole, rest, re, im);
-            const Factor<T> closed(decays + 2 * CLOSED);
+            const Decay closed(decays + 2 * CLOSED);
             x += re;
             y += im;
             closed.apply(x, y, 0, 0);
@@ -229,11 +231,11 @@ struct Walk {
                row_offset(task, a, row) + mode * a.step;
     }
     template <bool KEEP>
-    SSNO_DEVICE void over_chunks(Shared<T> p, const Factor<T>& whole, const Factor<T>& rest, T& x,
+    SSNO_DEVICE void over_chunks(Shared<T> p, const Decay& whole, const Decay& rest, T& x,
                                  T& y) const {
         const int last = tile.chunks - 1, by = from_last ? -task.lines : task.lines;
         int c = from_last ? last * task.lines : 0;
-        const auto step = [&](const Factor<T>& decay) {
+        const auto step = [&](const Decay& decay) {
             const T a = p.load(c), b = p.load(c + K::PITCH);
             if (KEEP) {
                 p.store(c, FACTORS ? rounded<K>(x) : x);

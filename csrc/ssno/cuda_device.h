@@ -62,9 +62,7 @@ SSNO_DEVICE void mma_tf32(float (&d)[4], const float (&a)[4], const float (&b)[2
           "r"(__float_as_uint(a[3])), "r"(__float_as_uint(b[0])), "r"(__float_as_uint(b[1])));
 }
 SSNO_DEVICE float round_tf32(float x) {
-    unsigned y;
-    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(y) : "f"(x));
-    return __uint_as_float(y);
+    return fabsf(x) < INFINITY ? __uint_as_float(__float_as_uint(x) + 0x1000) : x;
 }
 
 SSNO_DEVICE float fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }

@@ -90,23 +90,28 @@ T shuffle_xor(T x, int mask, host::Where where = host::Where::current()) {
 }
 
 inline float exp2_fast(float x) { return x < -126 ? 0 : std::exp2(x); }
+inline float with_bits(uint32_t bits) {
+    float x;
+    std::memcpy(&x, &bits, 4);
+    return x;
+}
+inline uint32_t bits_of(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, 4);
+    return bits;
+}
+inline float round_tf32(float x) { return std::isfinite(x) ? with_bits(bits_of(x) + 0x1000) : x; }
 inline void mma_tf32(float (&d)[4], const float (&a)[4], const float (&b)[2],
                      host::Where where = host::Where::current()) {
-    host::Fragment mine{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
+    const auto kept = [](float x) { return with_bits(bits_of(x) & 0xffffe000); };
+    const host::Fragment mine{{kept(a[0]), kept(a[1]), kept(a[2]), kept(a[3])},
+                              {kept(b[0]), kept(b[1])}};
     const host::Fragment* of = host::exchange(mine, where);
     for (int i = 0; i < 4; ++i)
         for (int k = 0; k < 8; ++k) {
             const int row = lane() / 4, column = lane() % 4 * 2 + i % 2;
             d[i] += of[row * 4 + k % 4].a[k / 4 * 2 + i / 2] * of[column * 4 + k % 4].b[k / 4];
         }
-}
-inline float round_tf32(float x) {
-    if (x != x) return x;
-    uint32_t i;
-    std::memcpy(&i, &x, 4);
-    i = (i + 0x1000) & 0xffffe000;
-    std::memcpy(&x, &i, 4);
-    return x;
 }
 
 inline float fma(float a, float b, float c) { return std::fma(a, b, c); }
