@@ -224,12 +224,9 @@ carry_kernel(SSNO_CONSTANT Task task, SSNO_CONSTANT Carry c) {
     const auto place = [&](const StateArray& a) {
         return sweep * a.sweep + channel * a.channel + row_offset(task, a, row) + mode * a.step;
     };
-    const Segments<K> segments{static_cast<T*>(c.ends) + 2 * i,
-                               2 * states,
-                               task.segments,
-                               (sweep == task.backward) != c.transposed,
-                               rate.power(c.span),
-                               rate.power(c.rest)};
+    const Segments<K> segments{
+        static_cast<T*>(c.ends) + 2 * i,          2 * states,         task.segments,
+        (sweep == task.backward) != c.transposed, rate.power(c.span), rate.power(c.rest)};
     Complex h;
     if (c.enter.p) {
         const T* from = static_cast<const T*>(c.enter.p) + place(c.enter);

@@ -166,7 +166,8 @@ class Call {
         const double rest = static_cast<double>(task_.length) - span * (task_.segments - 1);
         const int64_t states = task_.sweeps * task_.rows * task_.channels * task_.modes;
         cuda::launch(carry_kernel<K>, grid_of(ceil_div(states, THREADS)), THREADS, 0, stream_,
-                     task_, Carry{ends, enter, leave, p_.rate, transposed, p_.periodic, span, rest});
+                     task_,
+                     Carry{ends, enter, leave, p_.rate, transposed, p_.periodic, span, rest});
     }
 
     void differentiate(const StateArray& enter, const StateArray& v_enter) {
@@ -179,10 +180,10 @@ class Call {
         cuda::launch(sums_kernel<K>, grid_of(tiles), THREADS, SumsPlaces<K>::BYTES, stream_, whole,
                      sums);
         const int64_t bytes = (LANES * PLANES + K::STEPS + SUMS) * 8;
-        cuda::launch(reduce_kernel<K>, grid_of(task_.channels * task_.sweeps * task_.all_blocks),
-                     LANES * PLANES, bytes, stream_, task_,
-                     Reduction{sums.lags, sums.states, p_.coeff, p_.rate, p_.v_rate, p_.v_coeff,
-                               p_.v_skip});
+        cuda::launch(
+            reduce_kernel<K>, grid_of(task_.channels * task_.sweeps * task_.all_blocks),
+            LANES * PLANES, bytes, stream_, task_,
+            Reduction{sums.lags, sums.states, p_.coeff, p_.rate, p_.v_rate, p_.v_coeff, p_.v_skip});
     }
 
     Problem p_;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // How the CUDA kernels cut the work. A chunk is T samples of a line; a tile is a matrix of C chunks
 // of one channel, as many whole lines as fit or one segment of a line longer than that. Within a
-// chunk the convolution is a T x T Toeplitz matrix; a chunk adds to the states of 16 modes at a time
-// by a T x 32 table, and is read out of them by a 32 x T table. States run over the chunks of a
-// tile within the block, over segments by a kernel of their own.
+// chunk the convolution is a T x T Toeplitz matrix; a chunk adds to the states of 16 modes at a
+// time by a T x 32 table, and is read out of them by a 32 x T table. States run over the chunks of
+// a tile within the block, over segments by a kernel of their own.
 //
 // A walk goes through the chunks of a line from the first or the last. It takes samples in by the
 // powers of lambda of as many steps as are yet to come in the chunk, and is read out by those of as
@@ -19,10 +19,10 @@
 namespace ssno::damped_conv {
 
 constexpr int THREADS = 128;
-constexpr int MODES = 16;             // of a block
-constexpr int NUMBERS = 2 * MODES;    // real and imaginary parts, next to each other
-constexpr int SUMS = 3 * NUMBERS;     // of a block of modes in the backward
-constexpr int DECAYS = 10;            // of a mode: five complex numbers
+constexpr int MODES = 16;           // of a block
+constexpr int NUMBERS = 2 * MODES;  // real and imaginary parts, next to each other
+constexpr int SUMS = 3 * NUMBERS;   // of a block of modes in the backward
+constexpr int DECAYS = 10;          // of a mode: five complex numbers
 enum Which { WHOLE, REST, CLOSED, LAMBDA, GAIN };
 
 // The four kinds of tiles: T, C, and where products run.
@@ -42,7 +42,7 @@ using Tensor32 = Kind<float, 64, 64, true>;
 
 // States, or what lies between segments
 struct StateArray : Array {
-    int64_t segment = 0;   // stride
+    int64_t segment = 0;     // stride
     bool conjugate = false;  // of the walk's states
 };
 
@@ -64,12 +64,12 @@ struct Task {
     int64_t channels = 0, rows = 0, length = 0, modes = 0;
     int axes = 0;
     int64_t size[MAX_AXES] = {};
-    int lines = 1;          // of a tile
-    int chunks = 1;         // of a line in a tile, at most
-    int stop = 0;           // no chunk has a sample there or later
-    int bits = 0;           // of the number of samples that are loaded of a chunk
-    int64_t groups = 1;     // of lines
-    int64_t segments = 1;   // of a line; if more than one, lines is 1
+    int lines = 1;                       // of a tile
+    int chunks = 1;                      // of a line in a tile, at most
+    int stop = 0;                        // no chunk has a sample there or later
+    int bits = 0;                        // of the number of samples that are loaded of a chunk
+    int64_t groups = 1;                  // of lines
+    int64_t segments = 1;                // of a line; if more than one, lines is 1
     int64_t all_blocks = 0, blocks = 0;  // of modes; 0 where no chunk starts from a state
     Tables table;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Products of matrices in shared memory, their sums in registers: on the units for multiply-adds,
-// and on the tensor cores. An operand is asked for its elements (k, i): k is summed over, i is a row
-// of the result for the left factor and a column for the right one.
+// and on the tensor cores. An operand is asked for its elements (k, i): k is summed over, i is a
+// row of the result for the left factor and a column for the right one.
 #pragma once
 
 #include "damped_conv/plan_cuda.h"

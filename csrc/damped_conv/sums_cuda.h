@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: MIT
-// The cotangents of parameters (D8), from sums over the chunks of tiles; v_u and the cotangent of the
-// initial state are the transposed convolution's (apply_cuda.h).
+// The cotangents of parameters (D8), from sums over the chunks of tiles; v_u and the cotangent of
+// the initial state are the transposed convolution's (apply_cuda.h).
 //
 // With S the states before a chunk of l samples in the sweep's order, P those before it in the
-// adjoint's (conjugates of cotangents, and so products without conj), e the steps yet to come in the
-// chunk in the order of what it weighs, and m_d = sum_t v_t u_{t-d} within chunks,
+// adjoint's (conjugates of cotangents, and so products without conj), e the steps yet to come in
+// the chunk in the order of what it weighs, and m_d = sum_t v_t u_{t-d} within chunks,
 //
 //     conj(v_coeff) = 2 (lambda sum S w + sum_d m_d lambda^d)
 //     conj(v_rate) = sum P (r' + l lambda^l S)
 //                    + 2 coeff (lambda sum S (w + w') + sum_d d m_d lambda^d)
 //
-//     w = sum_e lambda^e v   w' = sum_e e lambda^e v   r = sum_e lambda^e u   r' = sum_e e lambda^e u
+//     w = sum_e lambda^e v   w' = sum_e e lambda^e v   r = sum_e lambda^e u   r' = sum_e e lambda^e
+//     u
 //
-// where sums without an index run over all chunks. The sums of each tile are written, and added up in
-// double precision in an order that is always the same.
+// where sums without an index run over all chunks. The sums of each tile are written, and added up
+// in double precision in an order that is always the same.
 #pragma once
 
 #include "damped_conv/mma_cuda.h"
@@ -96,9 +97,8 @@ class Summed {
     // m_d of both sweeps: sums over the diagonals of the products of v and u.
     SSNO_DEVICE void sum_lags() const {
         const Shared<T> products = panel_u();
-        inner_product<K>(v(), u(), [&](int i, int j, T sum) {
-            products.store(i * P::PITCH_PRODUCTS + j, sum);
-        });
+        inner_product<K>(
+            v(), u(), [&](int i, int j, T sum) { products.store(i * P::PITCH_PRODUCTS + j, sum); });
         sync_block();
         T* to = static_cast<T*>(a_.lags) + tile_of_channel() * 2 * K::STEPS;
         for (int i = thread(); i < 2 * K::STEPS - 1; i += THREADS) {
@@ -106,8 +106,7 @@ class Summed {
             const int end = d > 0 ? K::STEPS : K::STEPS + d;
             T sum = 0;
 #pragma unroll 4
-            for (int t = begin; t < end; ++t)
-                sum += products.load(t * P::PITCH_PRODUCTS + t - d);
+            for (int t = begin; t < end; ++t) sum += products.load(t * P::PITCH_PRODUCTS + t - d);
             to[i] = sum;
         }
         sync_block();
@@ -151,8 +150,8 @@ class Summed {
 #pragma unroll 1
         for (int item = thread(); item < 2 * items; item += THREADS) {
             const bool forth = item < items;
-            const Walk<K, false> walk{
-                task_, tile_, forth ? &a_.enter : &a_.v_enter, nullptr, sweep, last == forth};
+            const Walk<K, false> walk{task_,   tile_, forth ? &a_.enter : &a_.v_enter,
+                                      nullptr, sweep, last == forth};
             walk.run(forth ? panel_u() : panel_v(), block, item % items);
         }
         sync_block();
@@ -160,13 +159,13 @@ class Summed {
     }
 
     // Over this tile's chunks: each thread over its own, then over groups of them.
-    SSNO_DEVICE void reduce(int sweep, int64_t block, const double* decays,
-                            int64_t modes, const Numbers& r_slope, const Numbers& w,
+    SSNO_DEVICE void reduce(int sweep, int64_t block, const double* decays, int64_t modes,
+                            const Numbers& r_slope, const Numbers& w,
                             const Numbers& w_slope) const {
         constexpr int GROUPS = Numbers::GROUPS, PITCH = GROUPS + 1;
         T held[Numbers::PAIRS][6];
         Numbers::template column_sums<6>(
-            [&](int j, int i, int c, int number, T (&sums)[6]) {
+            [&](int j, int i, int c, int number, T(&sums)[6]) {
                 const Pair s = at(panel_u(), number, c), p = at(panel_v(), number, c);
                 const int size = sizes().load(c);
                 const bool whole = size == K::STEPS, there = number / 2 < modes && size > 0;

@@ -49,9 +49,9 @@ class Tile {
             const int64_t start = (segment * K::COLUMNS + chunk) * K::STEPS;
             const int left = samples - chunk * K::STEPS;
             sizes.store(c, !exists ? 0 : left < K::STEPS ? left : K::STEPS);
-            base.store(c, exists && a.p ? channel * a.channel + row_offset(task, a, line) +
-                                              start * a.step
-                                        : 0);
+            base.store(c, exists && a.p
+                              ? channel * a.channel + row_offset(task, a, line) + start * a.step
+                              : 0);
         }
     }
 };
@@ -137,9 +137,8 @@ SSNO_DEVICE void with_dtype(Dtype dtype, const F& f) {
 template <class K, bool LATE>
 SSNO_DEVICE void load_samples(const Task& task, const Array& a, Shared<int64_t> base,
                               Shared<int> sizes, Shared<typename K::T> to) {
-    with_dtype<K>(task.dtype, [&](auto s) {
-        load_as<K, LATE, decltype(s)>(task, a, base, sizes, to);
-    });
+    with_dtype<K>(task.dtype,
+                  [&](auto s) { load_as<K, LATE, decltype(s)>(task, a, base, sizes, to); });
 }
 template <class K>
 SSNO_DEVICE void store_samples(const Task& task, const Array& a, Shared<int64_t> base,
@@ -157,8 +156,8 @@ SSNO_DEVICE void copy_table(const T* from, Shared<T> to) {
         cuda::copy_async16(to, i / IN_ROW * PITCH + i % IN_ROW * PER, from + i * PER);
 }
 
-// A factor in double precision, in the precision of states. EXACT: of float numbers it is two, since
-// the rounding of one would add up over the chunks of a long memory.
+// A factor in double precision, in the precision of states. EXACT: of float numbers it is two,
+// since the rounding of one would add up over the chunks of a long memory.
 template <class T, bool EXACT>
 struct Factor {
     static constexpr bool TWO = EXACT && sizeof(T) == 4;

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..registry import OPERATORS
+
+Kernel = Callable[..., Any]
 
 _library = torch.library.Library("ssno_kernels", "FRAGMENT")
 
@@ -22,7 +25,7 @@ def define(
     operator: str,
     package: str,
     schemas: dict[str, str],
-    fakes: dict[str, Callable],
+    fakes: dict[str, Kernel],
     more: dict[str, str] | None = None,
 ) -> None:
     """Define an operator's kernels, by "fwd" and "bwd", for each of its kernel backends.
@@ -41,20 +44,23 @@ def define(
                 _library.impl(name, _triton(name, package), "CompositeExplicitAutograd")
 
 
-def _triton(name: str, package: str) -> Callable:
-    def kernel(*arguments):
+def _triton(name: str, package: str) -> Kernel:
+    def kernel(*arguments: object) -> Any:
         return getattr(importlib.import_module(".kernel_triton", package), name)(*arguments)
 
     return kernel
 
 
-def kernel(operator: str, direction: str, backend: str) -> Callable:
-    return getattr(torch.ops.ssno_kernels, f"{operator}_{direction}_{backend}").default
+def kernel(operator: str, direction: str, backend: str) -> Kernel:
+    found: Kernel = getattr(torch.ops.ssno_kernels, f"{operator}_{direction}_{backend}").default
+    return found
 
 
-def like_or_empty(tensors: Sequence[Tensor | None], needs: Sequence[bool]) -> tuple[Tensor, ...]:
-    """Fake cotangents of a backward kernel: empty tensors where not needed. The first is given."""
+def like_or_empty(
+    first: Tensor, *others: Tensor | None, needs: Sequence[bool]
+) -> tuple[Tensor, ...]:
+    """Fake cotangents of a backward kernel: empty tensors where not needed."""
     return tuple(
-        torch.empty_like(t) if need and t is not None else tensors[0].new_empty(0)
-        for t, need in zip(tensors, needs, strict=True)
+        torch.empty_like(t) if need and t is not None else first.new_empty(0)
+        for t, need in zip((first, *others), needs, strict=True)
     )

@@ -94,14 +94,10 @@ def final_state_of(state: Tensor) -> Tensor:
     return state if state.shape[0] == 2 else state[0]
 
 
-def check(
-    u, damping, frequency, coeff, D, step, initial_state, direction, boundary, dim
-) -> Arguments:
+def check(given: Arguments) -> Arguments:
     """Raise for arguments that do not fit; say which, what came and what would serve."""
-    given = Arguments(
-        u, damping, frequency, coeff, D, step, initial_state, direction, boundary, dim
-    )
     _check_types(given)
+    u, dim = given.u, given.dim
     if u.dim() < 3:
         raise ValueError(f"u has shape {tuple(u.shape)}; expected (B, H, *grid)")
     if not (2 <= dim < u.dim() or 2 - u.dim() <= dim < 0):
@@ -116,7 +112,7 @@ def check(
         value = getattr(given, name)
         if isinstance(value, Tensor) and value.device != u.device:
             raise ValueError(f"{name} is on {value.device}; expected {u.device}, where u is")
-    check_values(damping, step, boundary == "periodic")
+    check_values(given.damping, given.step, given.boundary == "periodic")
     return given
 
 
@@ -140,13 +136,13 @@ def _check_types(a: Arguments) -> None:
         )
 
 
-def expect_tensor(name: str, value, optional: bool = False) -> None:
+def expect_tensor(name: str, value: object, optional: bool = False) -> None:
     if not (isinstance(value, Tensor) or (optional and value is None)):
         wanted = "a Tensor or None" if optional else "a Tensor"
         raise TypeError(f"{name} is of type {type(value).__name__}; expected {wanted}")
 
 
-def check_step_type(step) -> None:
+def check_step_type(step: object) -> None:
     if isinstance(step, bool) or not isinstance(step, (int, float, Tensor)):
         raise TypeError(f"step is of type {type(step).__name__}; expected a number or a Tensor")
 
@@ -164,7 +160,10 @@ def _check_shapes(a: Arguments) -> None:
         expect_shape("initial_state", a.initial_state, f"({letters})", expected)
 
 
-def check_modes(damping, frequency, coeff, D, step, channels: int, two_sweeps: bool) -> None:
+def check_modes(
+    damping: Tensor, frequency: Tensor, coeff: Tensor, D: Tensor | None, step: float | Tensor,
+    channels: int, two_sweeps: bool,
+) -> None:  # fmt: skip
     """Shapes of what a mode or a channel has: (H, N), (2, H, N) for two sweeps, (H,)."""
     if damping.dim() < 2 or damping.shape[-2] != channels or damping.shape[-1] < 1:
         raise ValueError(
@@ -199,7 +198,10 @@ def _check_dtypes(a: Arguments) -> None:
     expect_dtype("initial_state", a.initial_state, (COMPLEX[state_dtype(activation)],))
 
 
-def check_mode_dtypes(activation: torch.dtype, damping, frequency, coeff, D, step) -> None:
+def check_mode_dtypes(
+    activation: torch.dtype, damping: Tensor, frequency: Tensor, coeff: Tensor, D: Tensor | None,
+    step: float | Tensor,
+) -> None:  # fmt: skip
     real = state_dtype(activation)
     for name, value in (("damping", damping), ("frequency", frequency), ("step", step)):
         if isinstance(value, Tensor):

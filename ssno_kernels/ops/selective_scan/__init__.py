@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Literal, overload
 
 from torch import Tensor
 
@@ -17,6 +18,30 @@ from .stepwise import selective_scan_step
 __all__ = ["selective_scan", "selective_scan_step", "seq_idx_from_cu_seqlens"]
 
 
+@overload
+def selective_scan(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = ...,
+    z: Tensor | None = ..., delta_bias: Tensor | None = ..., delta_softplus: bool = ..., *,
+    delta_weight: Tensor | None = ..., initial_state: Tensor | None = ...,
+    return_final_state: Literal[False] = ..., reverse: bool = ..., seq_idx: Tensor | None = ...,
+    backend: str | None = ...,
+) -> Tensor: ...  # fmt: skip
+@overload
+def selective_scan(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = ...,
+    z: Tensor | None = ..., delta_bias: Tensor | None = ..., delta_softplus: bool = ..., *,
+    delta_weight: Tensor | None = ..., initial_state: Tensor | None = ...,
+    return_final_state: Literal[True], reverse: bool = ..., seq_idx: Tensor | None = ...,
+    backend: str | None = ...,
+) -> tuple[Tensor, Tensor]: ...  # fmt: skip
+@overload
+def selective_scan(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = ...,
+    z: Tensor | None = ..., delta_bias: Tensor | None = ..., delta_softplus: bool = ..., *,
+    delta_weight: Tensor | None = ..., initial_state: Tensor | None = ...,
+    return_final_state: bool, reverse: bool = ..., seq_idx: Tensor | None = ...,
+    backend: str | None = ...,
+) -> Tensor | tuple[Tensor, Tensor]: ...  # fmt: skip
 @autocasts("u", "delta", "B", "C", "z")
 def selective_scan(
     u: Tensor,
@@ -98,20 +123,26 @@ def selective_scan(
     Semantics are those of mamba_ssm's ``selective_scan_ref``, without its limits.
     """
     arguments = check(
-        u, delta, A, B, C, D, z, delta_bias, delta_weight, initial_state, delta_softplus, reverse
-    )
+        Arguments(
+            u, delta, A, B, C, D, z, delta_bias, delta_weight, initial_state,
+            delta_softplus, reverse,
+        )
+    )  # fmt: skip
     name = choose("selective_scan", u.device, backend)
     run = partial(_run, name)
     if seq_idx is None:
         out, final_state = run(return_final_state, arguments)
     else:
         out, final_state = packed.selective_scan(run, return_final_state, arguments, seq_idx)
-    return (out, final_state) if return_final_state else out
+    if not return_final_state:
+        return out
+    assert final_state is not None
+    return out, final_state
 
 
 def _run(backend: str, want_state: bool, arguments: Arguments) -> tuple[Tensor, Tensor | None]:
     if backend == "reference":
         return reference.selective_scan(*arguments)
     if backend == "composite":
-        return composite.selective_scan(*arguments)
-    return function.selective_scan(backend, want_state, *arguments)
+        return composite.selective_scan(arguments)
+    return function.selective_scan(backend, want_state, arguments)

@@ -9,7 +9,7 @@ computed or stored. There is one scan for each piece.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -83,26 +83,28 @@ def selective_scan(
         outs[k], state = run(want, pieces[k]._replace(initial_state=state))
         if not last:
             fresh = starts[:, k - 1 if a.reverse else k, None, None]
-            state = torch.where(fresh, 0, state) if want else None
+            state = None if state is None or not want else torch.where(fresh, 0, state)
     return _joined(outs, a.u), state
 
 
 def _pieces(a: Arguments, sizes: list[int]) -> list[Arguments]:
     """The arguments of each piece, all of them views."""
 
-    def cut(x: Tensor | None, entries: int = 1) -> Sequence[Tensor | None]:
-        return [x] * len(sizes) if x is None else x.split([entries * n for n in sizes], dim=-1)
+    def cut(x: Tensor, entries: int = 1) -> list[Tensor]:
+        return list(x.split([entries * n for n in sizes], dim=-1))
 
     entries = 2 if a.A.is_complex() else 1
     B, C = ([M] * len(sizes) if M.dim() == 2 else cut(M, entries) for M in (a.B, a.C))
+    zs = [None] * len(sizes) if a.z is None else cut(a.z)
     return [
         a._replace(u=u, delta=delta, z=z, B=B_k, C=C_k)
-        for u, delta, z, B_k, C_k in zip(cut(a.u), cut(a.delta), cut(a.z), B, C, strict=True)
+        for u, delta, z, B_k, C_k in zip(cut(a.u), cut(a.delta), zs, B, C, strict=True)
     ]
 
 
 def _joined(outs: list[Tensor], u: Tensor) -> Tensor:
     """The pieces in one tensor, with u's order of axes in memory."""
-    order = sorted(range(3), key=lambda axis: -u.stride(axis))
+    strides = u.stride()
+    order = sorted(range(3), key=lambda axis: -strides[axis])
     whole = torch.cat([out.permute(order) for out in outs], dim=order.index(2))
     return whole.permute([order.index(axis) for axis in range(3)])
