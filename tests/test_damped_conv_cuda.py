@@ -62,6 +62,14 @@ def test_more_lines_than_a_tile_has():
         compare(inputs, 1e-5)
 
 
+def test_axes_in_another_order_in_memory():
+    """The kernels count lines along the axis that is closest in memory."""
+    inputs = make_inputs(torch.float64, batch=2, channels=2, grid=(3, 7, 4, 2), dim=3, states=2)
+    inputs["u"] = inputs["u"].movedim((-1, 2), (0, 1)).contiguous().movedim((0, 1), (-1, 2))
+    inputs["initial_state"] = inputs["initial_state"].movedim(4, 0).contiguous().movedim(0, 4)
+    compare(inputs, 1e-12)
+
+
 def test_a_thousand_states():
     inputs = make_inputs(torch.float32, batch=1, channels=1, grid=(5,), states=1024)
     compare(inputs, 1e-5)

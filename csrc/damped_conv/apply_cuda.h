@@ -14,8 +14,8 @@ struct Apply {
 };
 
 template <class K>
-struct ApplyPlaces : Places<K, 2> {
-    using P = Places<K, 2>;
+struct ApplyPlaces : Places<K> {
+    using P = Places<K>;
     static constexpr int LAGS = P::END;
     static constexpr int X = align16(LAGS + Toeplitz<typename K::T, K::STEPS>::SIZE * P::ELEMENT);
     static constexpr int PANEL = X + K::STEPS * K::PITCH * P::ELEMENT;

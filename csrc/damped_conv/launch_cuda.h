@@ -3,6 +3,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cstdlib>
+#include <utility>
 
 #include "damped_conv/apply_cuda.h"
 #include "damped_conv/sums_cuda.h"
@@ -11,32 +13,43 @@ namespace ssno::damped_conv {
 
 // As few axes as the strides of all tensors allow, the closest in memory last: those of size 1 go,
 // and two that lie in memory as one become one.
-inline void merge_axes(Problem& p) {
-    Array* const arrays[] = {&p.u,     &p.out, &p.initial_state, &p.final_state,
-                             &p.v_out, &p.v_u, &p.v_final_state, &p.v_initial_state};
-    const auto move = [&](int from, int to) {
-        p.size[to] = p.size[from];
-        for (Array* a : arrays) a->row[to] = a->row[from];
-    };
-    const auto joined = [&](int slow, int fast) {
-        return std::all_of(std::begin(arrays), std::end(arrays), [&](const Array* a) {
-            return a->p == nullptr || a->row[slow] == a->row[fast] * p.size[fast];
-        });
-    };
-    int kept = 0;
-    for (int i = 0; i < p.axes; ++i) {
-        if (p.size[i] == 1) continue;
-        if (kept > 0 && joined(kept - 1, i)) {
-            const int64_t size = p.size[kept - 1] * p.size[i];
-            move(i, kept - 1);
-            p.size[kept - 1] = size;
-        } else {
-            move(i, kept++);
+class MergedAxes {
+  public:
+    explicit MergedAxes(Problem& p) : p_(p) {
+        int kept = 0;
+        for (int i = 0; i < p.axes; ++i)
+            if (p.size[i] != 1) move(i, kept++);
+        for (int i = 1; i < kept; ++i)
+            for (int j = i; j > 0 && distance(j - 1) < distance(j); --j) exchange(j - 1, j);
+        p.axes = 0;
+        for (int i = 0; i < kept; ++i) {
+            const int64_t outer = p.axes > 0 && joined(p.axes - 1, i) ? p.size[--p.axes] : 1;
+            move(i, p.axes);
+            p.size[p.axes++] *= outer;
         }
+        if (p.axes == 0) p.size[p.axes++] = 1;
     }
-    p.axes = std::max(kept, 1);
-    if (kept == 0) p.size[0] = 1;
-}
+
+  private:
+    int64_t distance(int axis) const { return std::abs(p_.u.row[axis]); }
+    void move(int from, int to) {
+        p_.size[to] = p_.size[from];
+        for (Array* a : arrays_) a->row[to] = a->row[from];
+    }
+    void exchange(int i, int j) {
+        std::swap(p_.size[i], p_.size[j]);
+        for (Array* a : arrays_) std::swap(a->row[i], a->row[j]);
+    }
+    bool joined(int slow, int fast) const {
+        return std::all_of(std::begin(arrays_), std::end(arrays_), [&](const Array* a) {
+            return a->p == nullptr || a->row[slow] == a->row[fast] * p_.size[fast];
+        });
+    }
+
+    Problem& p_;
+    Array* const arrays_[8] = {&p_.u,     &p_.out, &p_.initial_state, &p_.final_state,
+                               &p_.v_out, &p_.v_u, &p_.v_final_state, &p_.v_initial_state};
+};
 
 template <class K>
 class Call {
@@ -45,7 +58,7 @@ class Call {
   public:
     Call(const Problem& problem, bool backward, const Allocate& allocate, void* stream)
         : p_(problem), allocate_(allocate), stream_(stream) {
-        merge_axes(p_);
+        MergedAxes{p_};
         const bool outer = p_.periodic || p_.initial_state.p || p_.final_state.p ||
                            p_.v_initial_state.p || p_.v_final_state.p;
         plan(outer);
@@ -80,8 +93,7 @@ class Call {
         std::copy(std::begin(p_.size), std::end(p_.size), std::begin(t.size));
         const int64_t chunks = ceil_div(p_.length, K::STEPS);
         t.segments = ceil_div(chunks, K::COLUMNS);
-        t.chunks = static_cast<int>(std::min<int64_t>(chunks, K::COLUMNS));
-        t.lines = t.segments > 1 ? 1 : K::COLUMNS / t.chunks;
+        t.lines = t.segments > 1 ? 1 : static_cast<int>(K::COLUMNS / chunks);
         t.groups = ceil_div(p_.rows, t.lines);
         t.periodic = p_.periodic && t.segments == 1;
         t.shift = outer && p_.length % K::STEPS != 0;
@@ -89,10 +101,10 @@ class Call {
         t.bits = bits_of(t.shift ? K::STEPS : t.stop);
         t.all_blocks = ceil_div(p_.modes, MODES);
         t.blocks = outer || chunks > 1 ? t.all_blocks : 0;
-        const auto distance = [](int64_t stride) { return stride < 0 ? -stride : stride; };
-        const int64_t row = distance(p_.u.row[p_.axes - 1]), step = distance(p_.u.step);
-        t.along_time = step <= row || p_.rows == 1;
-        t.channels_first = distance(p_.u.channel) < std::min(step, p_.rows == 1 ? step : row);
+        const int64_t step = std::abs(p_.u.step);
+        const int64_t row = p_.rows == 1 ? step : std::abs(p_.u.row[p_.axes - 1]);
+        t.along_time = step <= row;
+        t.channels_first = std::abs(p_.u.channel) < std::min(step, row);
     }
 
     static int bits_of(int steps) {

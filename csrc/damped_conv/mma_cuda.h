@@ -11,7 +11,6 @@ namespace ssno::damped_conv {
 template <int COLS>
 class MmaProduct {
   public:
-    static constexpr int STEP = 8;
     static constexpr int GROUPS = THREADS / cuda::WARP;  // of rows, each a warp's
 
     SSNO_DEVICE MmaProduct() {
@@ -23,7 +22,7 @@ class MmaProduct {
     template <class A, class B>
     SSNO_DEVICE void add(const A& a, const B& b, int begin, int end) {
 #pragma unroll 1
-        for (int k = begin; k < end; k += STEP) {
+        for (int k = begin; k < end; k += 8) {
             float x[4], w[2];
             load(a, k, x);
 #pragma unroll
@@ -36,7 +35,7 @@ class MmaProduct {
     template <class A, class B>
     SSNO_DEVICE void add(const A& a, const B& b, int begin, int end, MmaProduct& slope) {
 #pragma unroll 1
-        for (int k = begin; k < end; k += STEP) {
+        for (int k = begin; k < end; k += 8) {
             float x[4], w[2];
             load(a, k, x);
 #pragma unroll

@@ -65,7 +65,6 @@ struct Task {
     int axes = 0;
     int64_t size[MAX_AXES] = {};
     int lines = 1;                       // of a tile
-    int chunks = 1;                      // of a line in a tile, at most
     int stop = 0;                        // no chunk has a sample there or later
     int bits = 0;                        // of the number of samples that are loaded of a chunk
     int64_t groups = 1;                  // of lines

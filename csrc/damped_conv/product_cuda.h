@@ -62,7 +62,6 @@ struct Toeplitz {
 template <class T, int ROWS, int COLS>
 class FmaProduct {
   public:
-    static constexpr int STEP = 4;  // of k
     static constexpr int M = ROWS * COLS / THREADS / 4;
     static constexpr int GROUPS = ROWS / M;  // of rows, each a thread's of a column
     static_assert(M % 4 == 0);

@@ -30,8 +30,8 @@ struct Sums {
 };
 
 template <class K>
-struct SumsPlaces : Places<K, 2> {
-    using P = Places<K, 2>;
+struct SumsPlaces : Places<K> {
+    using P = Places<K>;
     static constexpr int SAMPLES = K::STEPS * K::PITCH * P::ELEMENT;
     static constexpr int PANEL_BYTES = NUMBERS * K::PITCH * P::ELEMENT;
     static constexpr int U = P::END, V = U + SAMPLES, PANEL_U = V + SAMPLES;

@@ -10,11 +10,11 @@ namespace ssno::damped_conv {
 
 constexpr int align16(int bytes) { return (bytes + 15) / 16 * 16; }
 
-// Places in shared memory, in bytes. `ARRAYS` tensors of samples are addressed.
-template <class K, int ARRAYS>
+// Places in shared memory, in bytes: where the chunks of two tensors begin, and their sizes.
+template <class K>
 struct Places {
     static constexpr int ELEMENT = sizeof(typename K::T);
-    static constexpr int BASES = 0, SIZES = BASES + ARRAYS * K::COLUMNS * 8;
+    static constexpr int BASES = 0, SIZES = BASES + 2 * K::COLUMNS * 8;
     static constexpr int END = align16(SIZES + K::COLUMNS * 4);
 };
 
