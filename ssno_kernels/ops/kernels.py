@@ -44,6 +44,13 @@ def define(
                 _library.impl(name, _triton(name, package), "CompositeExplicitAutograd")
 
 
+def define_in_python(name: str, schema: str, implementation: Kernel, fake: Kernel) -> None:
+    """Define an operator that calls kernels and reads values, which no tracer is to look into."""
+    _library.define(name + schema, tags=(torch.Tag.cudagraph_unsafe,))
+    torch.library.register_fake(f"ssno_kernels::{name}", fake, lib=_library)
+    _library.impl(name, implementation, "CompositeExplicitAutograd")
+
+
 def _triton(name: str, package: str) -> Kernel:
     def kernel(*arguments: object) -> Any:
         return getattr(importlib.import_module(".kernel_triton", package), name)(*arguments)

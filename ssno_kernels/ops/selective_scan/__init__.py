@@ -6,11 +6,12 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal, overload
 
+import torch
 from torch import Tensor
 
 from ...registry import choose
 from ..autocast import autocasts
-from . import composite, function, packed, reference
+from . import composite, function, packed, packed_operator, reference
 from .arguments import Arguments, check
 from .packed import seq_idx_from_cu_seqlens
 from .stepwise import selective_scan_step
@@ -103,7 +104,8 @@ def selective_scan(
             after the other: where it differs from the step before, a sequence starts from a state
             of zeros. The states given and returned belong to the first and the last sequence that
             the sweep meets. One scan for each stretch without a start in any row; its values are
-            read, so a graph cannot be traced through. `seq_idx_from_cu_seqlens` makes it.
+            read, so no CUDA graph captures it, and torch.compile traces it for kernels alone.
+            `seq_idx_from_cu_seqlens` makes it.
         backend: force 'cuda', 'triton', 'cpu', 'composite' or 'reference'; None chooses.
 
     u, delta, z and variable B, C share one dtype. A, D, delta_bias, delta_weight, constant B, C and
@@ -130,8 +132,13 @@ def selective_scan(
     )  # fmt: skip
     name = choose("selective_scan", u.device, backend)
     run = partial(_run, name)
+    traced = torch.compiler.is_compiling() and name not in ("composite", "reference")
     if seq_idx is None:
         out, final_state = run(return_final_state, arguments)
+    elif traced:
+        out, final_state = packed_operator.selective_scan(
+            name, return_final_state, arguments, seq_idx
+        )
     else:
         out, final_state = packed.selective_scan(run, return_final_state, arguments, seq_idx)
     if not return_final_state:

@@ -41,21 +41,21 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 Maybe = Tensor | None
-_Tensors = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Maybe, Maybe, Maybe, Maybe, Maybe]
+Tensors = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Maybe, Maybe, Maybe, Maybe, Maybe]
 _Options = tuple[str, bool, bool, bool, int, bool]
 """backend, delta_softplus, reverse, want_state, interval, whether to save checkpoints"""
 _BackwardOptions = tuple[str, bool, bool, int, list[bool]]
 """backend, delta_softplus, reverse, interval, needs"""
 
-_INPUTS = (
+INPUTS = (
     "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, "
     "Tensor? delta_bias, Tensor? delta_weight, Tensor? initial_state, bool delta_softplus, "
     "bool reverse"
 )
 _SCHEMAS = {
-    "fwd": f"({_INPUTS}, bool want_state, int interval) -> (Tensor, Tensor, Tensor)",
+    "fwd": f"({INPUTS}, bool want_state, int interval) -> (Tensor, Tensor, Tensor)",
     "bwd": "(Tensor v_out, Tensor? v_final_state, Tensor checkpoints, "
-    f"{_INPUTS}, int interval, bool[] needs) -> ({', '.join(['Tensor'] * 10)})",
+    f"{INPUTS}, int interval, bool[] needs) -> ({', '.join(['Tensor'] * 10)})",
 }
 
 
@@ -82,7 +82,7 @@ def selective_scan(
 
 
 class _Context(Context, Protocol):
-    saved_tensors: tuple[Unpack[_Tensors], Tensor]
+    saved_tensors: tuple[Unpack[Tensors], Tensor]
     backend: str
     options: list[bool]
     interval: int
@@ -90,7 +90,7 @@ class _Context(Context, Protocol):
 
 
 class _BackwardContext(Context, Protocol):
-    saved_tensors: tuple[Tensor, Maybe, Unpack[_Tensors]]
+    saved_tensors: tuple[Tensor, Maybe, Unpack[Tensors]]
     options: _BackwardOptions
 
 
@@ -114,7 +114,7 @@ class SelectiveScan(Operation):
     @staticmethod
     def setup_context(
         ctx: _Context,
-        inputs: tuple[_Options, Unpack[_Tensors]],
+        inputs: tuple[_Options, Unpack[Tensors]],
         output: tuple[Tensor, Tensor, Tensor],
     ) -> None:
         ctx.backend, *ctx.options, want_state, ctx.interval, ctx.saved = inputs[0]
@@ -141,7 +141,7 @@ class SelectiveScan(Operation):
 
     @staticmethod
     def composite(
-        options: _Options, *tensors: Unpack[_Tensors]
+        options: _Options, *tensors: Unpack[Tensors]
     ) -> tuple[Tensor, Tensor | None, None]:
         _, delta_softplus, reverse, want_state, *_ = options
         out, state = composite.scan(*tensors, delta_softplus, reverse)
@@ -172,7 +172,7 @@ class SelectiveScanBackward(Operation):
     @staticmethod
     def setup_context(
         ctx: _BackwardContext,
-        inputs: tuple[_BackwardOptions, Tensor, Tensor, Maybe, Unpack[_Tensors]],
+        inputs: tuple[_BackwardOptions, Tensor, Tensor, Maybe, Unpack[Tensors]],
         output: tuple[Tensor, ...],
     ) -> None:
         ctx.options = inputs[0]
@@ -191,11 +191,11 @@ class SelectiveScanBackward(Operation):
         checkpoints: Maybe,
         v_out: Tensor,
         v_state: Maybe,
-        *tensors: Unpack[_Tensors],
+        *tensors: Unpack[Tensors],
     ) -> list[Maybe]:
         _, delta_softplus, reverse, _, needs = options
 
-        def run(*inputs: Unpack[_Tensors]) -> tuple[Tensor, Tensor]:
+        def run(*inputs: Unpack[Tensors]) -> tuple[Tensor, Tensor]:
             return composite.scan(*inputs, delta_softplus, reverse)
 
         return cotangents(run, (v_out, v_state), tensors, needs)
@@ -226,7 +226,7 @@ def _fake_fwd(
 
 def _fake_bwd(
     v_out: Tensor, v_final_state: Maybe, checkpoints: Tensor,
-    *inputs: Unpack[tuple[Unpack[_Tensors], bool, bool, int, list[bool]]],
+    *inputs: Unpack[tuple[Unpack[Tensors], bool, bool, int, list[bool]]],
 ) -> tuple[Tensor, ...]:  # fmt: skip
     return like_or_empty(*inputs[:10], needs=inputs[13])
 

@@ -61,6 +61,16 @@ def check_seq_idx(seq_idx: Tensor, u: Tensor) -> None:
         raise ValueError(f"seq_idx is on {seq_idx.device}; expected {u.device}, where u is")
 
 
+def cuts_of(seq_idx: Tensor) -> tuple[list[int], Tensor]:
+    """The steps where any row starts a sequence, and which rows do (B or 1, cuts).
+
+    So in either direction: what starts there in one sweep ends there in the other.
+    """
+    starts = seq_idx[:, 1:] != seq_idx[:, :-1]
+    cuts: list[int] = (starts.any(0).nonzero()[:, 0] + 1).tolist()
+    return cuts, starts[:, [cut - 1 for cut in cuts]]
+
+
 def selective_scan(
     run: Callable[[bool, Arguments], tuple[Tensor, Tensor | None]],
     want_state: bool,
@@ -69,9 +79,7 @@ def selective_scan(
 ) -> tuple[Tensor, Tensor | None]:
     """(out, final_state) by `run`, which scans one piece from checked arguments."""
     check_seq_idx(seq_idx, a.u)
-    starts = seq_idx[:, 1:] != seq_idx[:, :-1]  # after the cut at step t + 1, in either direction
-    cuts = (starts.any(0).nonzero()[:, 0] + 1).tolist()
-    starts = starts[:, [cut - 1 for cut in cuts]]
+    cuts, starts = cuts_of(seq_idx)
     carries = not starts.all()  # somewhere a row goes on where another one starts
     edges = [0, *cuts, a.u.shape[-1]]
     pieces = _pieces(a, [last - first for first, last in pairwise(edges)])
