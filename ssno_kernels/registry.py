@@ -28,7 +28,7 @@ BACKENDS = ("cuda", "triton", "cpu", "composite", "reference")
 OPERATORS: dict[str, tuple[str, ...]] = {
     "selective_scan": ("cuda", "triton", "cpu", "composite", "reference"),
     "cross_selective_scan": ("cuda", "triton", "cpu", "composite", "reference"),
-    "damped_conv": ("triton", "cpu", "composite", "reference"),
+    "damped_conv": ("cuda", "triton", "cpu", "composite", "reference"),
     "alias_free_activation": ("cuda", "triton", "cpu", "composite", "reference"),
 }
 """The backends each operator implements, in the order of preference."""
@@ -42,7 +42,7 @@ _TRITON_DEVICES = ("cuda", "xpu")  # a ROCm device calls itself "cuda" in PyTorc
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
-def _constant_when_traced(function: Function) -> Function:
+def constant_when_traced(function: Function) -> Function:
     """torch.compiler.assume_constant_result, but for its import of the compiler (0.7 s)."""
     marked: Any = function
     marked._dynamo_marked_constant = True
@@ -106,7 +106,7 @@ def _cuda_why_not(device: str, forced: bool) -> str | None:
     return extension.cuda().why_not()
 
 
-@_constant_when_traced
+@constant_when_traced
 def why_not(operator: str, backend: str, device: str, forced: bool = True) -> str | None:
     """Why `backend` cannot serve `operator` on tensors of `device`; None if it can."""
     if backend not in OPERATORS[operator]:
@@ -132,7 +132,7 @@ def why_not(operator: str, backend: str, device: str, forced: bool = True) -> st
     return _cuda_why_not(device, forced)
 
 
-@_constant_when_traced
+@constant_when_traced
 def _from_environment() -> str | None:
     name = os.environ.get("SSNO_BACKEND") or None
     if name is not None:
@@ -140,7 +140,7 @@ def _from_environment() -> str | None:
     return name
 
 
-@_constant_when_traced
+@constant_when_traced
 def preferred(operator: str, device: str, cannot: Reasons = ()) -> tuple[str, str]:
     """The backend chosen where none is forced, and why those preferred to it do not serve."""
     reasons: list[str] = []
@@ -162,7 +162,7 @@ def _warn_slow(operator: str, reasons: str) -> None:
     )
 
 
-@_constant_when_traced
+@constant_when_traced
 def _automatic(operator: str, device: str, cannot: Reasons) -> str:
     name, reasons = preferred(operator, device, cannot)
     if name == "composite":

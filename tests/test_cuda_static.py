@@ -19,7 +19,11 @@ from ssno_kernels import builder
 
 pytestmark = pytest.mark.xdist_group("nvcc")
 TARGETS = ("sm_80", "sm_90a", "sm_100")
-LAUNCHERS = ("selective_scan/kernel_cuda.cu", "selective_scan/layout_cuda.cu")  # have no kernel
+LAUNCHERS = (  # have no kernel
+    "damped_conv/kernel_cuda.cu",
+    "selective_scan/kernel_cuda.cu",
+    "selective_scan/layout_cuda.cu",
+)
 SOURCES = sorted(
     {path.relative_to(sass.CSRC).as_posix() for path in sass.CSRC.rglob("*.cu")} - {*LAUNCHERS}
 )
@@ -60,6 +64,36 @@ LOOPS = (
         "8 coarse or 16 fine samples",
         ("expand x", "expand x, differentiate", "expand v_out", "expand v_out, multiply", "reduce"),
         (185, 345, 310, 360, 195),
+    ),
+    Loops(
+        "damped_conv forward or transposed, float32",
+        "damped_conv/kernel_cuda_f32.cu",
+        "apply_kernel",
+        64,
+        "4 steps of a product; 16 modes",
+        ("take in", "modes", "read out", "within chunks", "take in", "modes", "read out"),
+        (85, 370, 155, 155, 85, 310, 155),
+    ),
+    Loops(
+        "damped_conv sums, float32",
+        "damped_conv/kernel_cuda_f32.cu",
+        "sums_kernel",
+        100,
+        "4 steps of a product; 16 modes",
+        ("pairs of samples", "modes", "take in u", "take in v"),
+        (155, 820, 175, 175),
+    ),
+    Loops(
+        "damped_conv forward or transposed, tf32",
+        "damped_conv/kernel_cuda_tf32.cu",
+        "apply_kernel",
+        4,
+        "8 steps of a product; 16 modes; 4 chunks",
+        (
+            *("take in", "modes", "round a line", "states", "read out"),
+            *("within chunks", "take in", "modes", "round a line", "states", "read out"),
+        ),
+        (30, 350, 40, 75, 40, 40, 30, 290, 40, 75, 40),
     ),
     Loops(
         "selective_scan forward, N > 4",

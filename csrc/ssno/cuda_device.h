@@ -53,6 +53,19 @@ SSNO_DEVICE float exp2_fast(float x) {
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
+// d (16, 8) += a (16, 8) b (8, 8). Of lane 4 g + q: a has rows g, g + 8 of column q, then of q + 4;
+// b rows q, q + 4 of column g; d columns 2 q, 2 q + 1 of row g, then of g + 8.
+SSNO_DEVICE void mma_tf32(float (&d)[4], const float (&a)[4], const float (&b)[2]) {
+    asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+        "{%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(__float_as_uint(a[0])), "r"(__float_as_uint(a[1])), "r"(__float_as_uint(a[2])),
+          "r"(__float_as_uint(a[3])), "r"(__float_as_uint(b[0])), "r"(__float_as_uint(b[1])));
+}
+SSNO_DEVICE float round_tf32(float x) {
+    return fabsf(x) < INFINITY ? __uint_as_float(__float_as_uint(x) + 0x1000) : x;
+}
+
 SSNO_DEVICE float fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 SSNO_DEVICE double fma(double a, double b, double c) { return __fma_rn(a, b, c); }
 

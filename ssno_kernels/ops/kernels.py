@@ -21,16 +21,24 @@ Kernel = Callable[..., Any]
 _library = torch.library.Library("ssno_kernels", "FRAGMENT")
 
 
-def define(operator: str, package: str, schemas: dict[str, str], fakes: dict[str, Kernel]) -> None:
+def define(
+    operator: str,
+    package: str,
+    schemas: dict[str, str],
+    fakes: dict[str, Kernel],
+    more: dict[str, str] | None = None,
+) -> None:
     """Define an operator's kernels, by "fwd" and "bwd", for each of its kernel backends.
 
     Those of `cpu` and `cuda` are implemented in csrc, those of `triton` in `kernel_triton` of the
-    package, which is imported when one is called.
+    package, which is imported when one is called. `more` has the arguments that one backend's
+    kernels take after those of the schema.
     """
     for direction, schema in schemas.items():
         for backend in (b for b in OPERATORS[operator] if b in ("cuda", "triton", "cpu")):
             name = f"{operator}_{direction}_{backend}"
-            _library.define(name + schema)
+            last = (more or {}).get(backend)
+            _library.define(name + (schema.replace(") ->", f", {last}) ->") if last else schema))
             torch.library.register_fake(f"ssno_kernels::{name}", fakes[direction], lib=_library)
             if backend == "triton":
                 _library.impl(name, _triton(name, package), "CompositeExplicitAutograd")

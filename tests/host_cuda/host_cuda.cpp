@@ -61,6 +61,7 @@ struct Thread {
 struct Warp {
     int waiting = 0, turn = 0;
     uint64_t slots[2][WARP];  // one turn's are read while the next turn's are written
+    Fragment fragments[2][WARP];
 };
 
 std::mutex one_launch;
@@ -207,6 +208,14 @@ uint64_t exchange(uint64_t x, int from, Where where) {
     slots[here.thread % WARP] = x;
     meet(where, false);
     return slots[from];
+}
+
+const Fragment* exchange(const Fragment& fragment, Where where) {
+    Warp& warp = warps[here.thread / WARP];
+    Fragment* fragments = warp.fragments[warp.turn];
+    fragments[here.thread % WARP] = fragment;
+    meet(where, false);
+    return fragments;
 }
 
 unsigned char* read(int64_t offset, int bytes, Where where) {

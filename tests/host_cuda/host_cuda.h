@@ -39,6 +39,11 @@ void wait_block(Where where);
 void wait_warp(Where where);
 // Deposit x and wait for the lanes of the warp; then slot(lane) is what that lane deposited.
 uint64_t exchange(uint64_t x, int from, Where where);
+// Deposit both and wait for the lanes of the warp; what lane i deposited is at [i].
+struct Fragment {
+    float a[4], b[2];
+};
+const Fragment* exchange(const Fragment& fragment, Where where);
 // Checked; the address of `bytes` bytes of the block's shared memory.
 unsigned char* read(int64_t offset, int bytes, Where where);
 unsigned char* write(int64_t offset, int bytes, Where where);
@@ -86,6 +91,30 @@ T shuffle_xor(T x, int mask, host::Where where = host::Where::current()) {
 }
 
 inline float exp2_fast(float x) { return x < -126 ? 0 : std::exp2(x); }
+inline float with_bits(uint32_t bits) {
+    float x;
+    std::memcpy(&x, &bits, 4);
+    return x;
+}
+inline uint32_t bits_of(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, 4);
+    return bits;
+}
+inline float round_tf32(float x) { return std::isfinite(x) ? with_bits(bits_of(x) + 0x1000) : x; }
+inline void mma_tf32(float (&d)[4], const float (&a)[4], const float (&b)[2],
+                     host::Where where = host::Where::current()) {
+    const auto kept = [](float x) { return with_bits(bits_of(x) & 0xffffe000); };
+    const host::Fragment mine{{kept(a[0]), kept(a[1]), kept(a[2]), kept(a[3])},
+                              {kept(b[0]), kept(b[1])}};
+    const host::Fragment* of = host::exchange(mine, where);
+    for (int i = 0; i < 4; ++i)
+        for (int k = 0; k < 8; ++k) {
+            const int row = lane() / 4, column = lane() % 4 * 2 + i % 2;
+            d[i] += of[row * 4 + k % 4].a[k / 4 * 2 + i / 2] * of[column * 4 + k % 4].b[k / 4];
+        }
+}
+
 inline float fma(float a, float b, float c) { return std::fma(a, b, c); }
 inline double fma(double a, double b, double c) { return std::fma(a, b, c); }
 

@@ -93,7 +93,7 @@ def damped_conv(
         initial_state: (B, H, *grid without dim, N) complex, the state before a sweep's first
             sample; for ``both`` (2, B, H, *grid without dim, N). Not with a periodic boundary.
         return_final_state: return ``(out, final_state)``.
-        backend: force 'triton', 'cpu', 'composite' or 'reference'; None chooses.
+        backend: force 'cuda', 'triton', 'cpu', 'composite' or 'reference'; None chooses.
 
     D may have u's dtype or the state's: float64 for float64 u, float32 for the others. So may
     damping, frequency and step, or be float64 for any u: rate is computed in float64, and so are

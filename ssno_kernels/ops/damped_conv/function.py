@@ -10,8 +10,9 @@ A kernel backend X is two operators of the library `ssno_kernels`,
         -> (v_u, v_rate, v_coeff, v_D, v_initial_state)
 
 on canonical arguments (see `arguments.Canonical`); final_state is as initial_state. What was not
-asked for is returned as an empty tensor. The backward kernel computes the states anew: nothing but
-the arguments is saved. Derivatives of the second and any higher order go through the composite.
+asked for is returned as an empty tensor. Those of `cuda` are told besides whether products of
+float32 may run in tf32. The backward kernel computes the states anew: nothing but the arguments is
+saved. Derivatives of the second and any higher order go through the composite.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
+from ...registry import constant_when_traced
 from ..kernels import define, kernel, like_or_empty
 from ..transforms import (
     Axes,
@@ -89,7 +91,7 @@ class DampedConv(Operation):
         options: _Options, u: Tensor, rate: Tensor, coeff: Tensor, D: Maybe, initial_state: Maybe
     ) -> tuple[Tensor, Tensor]:
         result: tuple[Tensor, Tensor] = kernel("damped_conv", "fwd", options[0])(
-            u, rate, coeff, D, initial_state, *options[1:]
+            u, rate, coeff, D, initial_state, *options[1:], *_more(options[0])
         )
         return result
 
@@ -135,7 +137,7 @@ class DampedConvBackward(Operation):
         coeff: Tensor, D: Maybe, initial_state: Maybe,
     ) -> tuple[Tensor, ...]:  # fmt: skip
         result: tuple[Tensor, ...] = kernel("damped_conv", "bwd", options[0])(
-            v_out, v_state, u, rate, coeff, D, initial_state, *options[1:]
+            v_out, v_state, u, rate, coeff, D, initial_state, *options[1:], *_more(options[0])
         )
         return result
 
@@ -169,12 +171,23 @@ class DampedConvBackward(Operation):
         return (0, 1, *_BATCH_AXES), of_needed(_BATCH_AXES, options[-1])
 
 
+@constant_when_traced
+def _allows_tf32() -> bool:
+    precision: str = torch.backends.cuda.matmul.fp32_precision
+    return precision == "tf32"
+
+
+def _more(backend: str) -> tuple[bool, ...]:
+    """What a backend's kernels are told beyond the schema."""
+    return (_allows_tf32(),) if backend == "cuda" else ()
+
+
 _BATCH_AXES = (0, None, None, None, 1)
 
 
 def _fake_fwd(
     u: Tensor, rate: Tensor, coeff: Tensor, D: Maybe, initial_state: Maybe, direction: int,
-    periodic: bool, dim: int, want_state: bool,
+    periodic: bool, dim: int, want_state: bool, *more: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     sweeps, _, states, _ = coeff.shape
     others = [n for i, n in enumerate(u.shape) if i != dim]
@@ -185,9 +198,15 @@ def _fake_fwd(
 def _fake_bwd(
     v_out: Tensor,
     v_final_state: Maybe,
-    *inputs: Unpack[tuple[Unpack[_Tensors], int, bool, int, list[bool]]],
+    *inputs: Unpack[tuple[Unpack[_Tensors], int, bool, int, list[bool], Unpack[tuple[bool, ...]]]],
 ) -> tuple[Tensor, ...]:
     return like_or_empty(*inputs[:5], needs=inputs[8])
 
 
-define("damped_conv", __package__, _SCHEMAS, {"fwd": _fake_fwd, "bwd": _fake_bwd})
+define(
+    "damped_conv",
+    __package__,
+    _SCHEMAS,
+    {"fwd": _fake_fwd, "bwd": _fake_bwd},
+    {"cuda": "bool tf32"},
+)
