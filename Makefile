@@ -56,10 +56,11 @@ gpu: $(built)
 lint: $(installed)
 	$(run) -m ruff check .
 	$(run) -m ruff format --check .
+	$(run) -m mypy
 	$(clang_format) --dry-run -Werror $(cpp_files) $(wildcard tests/host_cuda/*)
 
 clean:
-	rm -rf build *.egg-info ssno_kernels/_C_*.so .pytest_cache .hypothesis .ruff_cache $(VENV)
+	rm -rf build *.egg-info ssno_kernels/_C_*.so .pytest_cache .hypothesis .mypy_cache .ruff_cache $(VENV)
 
 $(VENV)/.requirements: $(requirements)
 	$(PYTHON) -m venv $(VENV)

@@ -54,7 +54,10 @@ EXTENSIONS = extensions()
 setup(
     packages=[*find_packages(include=["ssno_kernels*"]), "ssno_kernels._csrc"],
     package_dir={"ssno_kernels._csrc": "csrc"},
-    package_data={"ssno_kernels._csrc": ["**/*.cpp", "**/*.cu", "**/*.h"]},
+    package_data={
+        "ssno_kernels": ["py.typed"],
+        "ssno_kernels._csrc": ["**/*.cpp", "**/*.cu", "**/*.h"],
+    },
     ext_modules=[Extension(name, [], py_limited_api=True, optional=True) for name in EXTENSIONS],
     cmdclass={"build_ext": BuildKernels},
     options={"bdist_wheel": {"py_limited_api": "cp310"}} if BUILDER else {},

@@ -55,7 +55,7 @@ def kaiser_lowpass(taps: int, cutoff: float, half_width: float, rate: float) -> 
     k = torch.arange(taps, dtype=torch.float64) - centre
     inside = 1 - (k / max(centre, 0.5)) ** 2
     window = torch.special.i0(beta * inside.clamp(min=0).sqrt())
-    h = window * torch.sinc(2 * cutoff / rate * k)
+    h: Tensor = window * torch.sinc(2 * cutoff / rate * k)
     return h / h.sum()
 
 

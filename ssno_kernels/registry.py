@@ -12,10 +12,11 @@ import importlib.util
 import os
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
+from typing import Any, TypeVar
 
 import torch
 
@@ -38,9 +39,13 @@ Reasons = tuple[tuple[str, str], ...]
 _TRITON_DEVICES = ("cuda", "xpu")  # a ROCm device calls itself "cuda" in PyTorch
 
 
-def _constant_when_traced(function):
+Function = TypeVar("Function", bound=Callable[..., object])
+
+
+def _constant_when_traced(function: Function) -> Function:
     """torch.compiler.assume_constant_result, but for its import of the compiler (0.7 s)."""
-    function._dynamo_marked_constant = True
+    marked: Any = function
+    marked._dynamo_marked_constant = True
     return function
 
 
@@ -138,7 +143,7 @@ def _from_environment() -> str | None:
 @_constant_when_traced
 def preferred(operator: str, device: str, cannot: Reasons = ()) -> tuple[str, str]:
     """The backend chosen where none is forced, and why those preferred to it do not serve."""
-    reasons = []
+    reasons: list[str] = []
     for name in OPERATORS[operator]:
         reason = why_not(operator, name, device, forced=False) or dict(cannot).get(name)
         if reason is None:

@@ -10,7 +10,6 @@ import os
 import re
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -157,50 +156,6 @@ def test_a_script_is_needed(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         command_line.main()
     assert "required: script" in capsys.readouterr().err
-
-
-def test_layers_of_transformers(monkeypatch):
-    """Functions where it found none; the slow path stays for a mask of padding in training."""
-
-    class MambaMixer(torch.nn.Module):
-        def slow_forward(self, x, cache=None, position=None, attention_mask=None):
-            return "slow"
-
-        def cuda_kernels_forward(self, x, cache=None, position=None, attention_mask=None):
-            return "fast"
-
-    class JambaMambaMixer(MambaMixer):
-        slow_forward = MambaMixer.slow_forward
-
-    layers = {"mamba": MambaMixer, "jamba": JambaMambaMixer}
-    for name, layer in layers.items():
-        module = types.ModuleType(f"transformers.models.{name}.modeling_{name}")
-        setattr(module, layer.__name__, layer)
-        module.selective_scan_fn, module._causal_conv1d_cache = None, (None, None)
-        module.mamba_inner_fn = "theirs"
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-    for package in (
-        "transformers",
-        "transformers.models",
-        *(f"transformers.models.{n}" for n in layers),
-    ):
-        monkeypatch.setitem(sys.modules, package, types.ModuleType(package))
-    compat.accelerate_transformers()
-    compat.accelerate_transformers()
-    for name, layer in layers.items():
-        module = sys.modules[f"transformers.models.{name}.modeling_{name}"]
-        assert module.selective_scan_fn is compat.mamba_ssm.selective_scan_fn
-        assert module._causal_conv1d_cache[1] is compat.causal_conv1d.causal_conv1d_fn
-        assert module.mamba_inner_fn == "theirs"
-        full, padded = torch.ones(1, 3), torch.tensor([[0, 1, 1]])
-        training, trained = layer(), layer().eval()
-        assert training.slow_forward(1) == training.slow_forward(1, None, None, full) == "fast"
-        assert training.slow_forward(1, attention_mask=padded) == "slow"
-        assert trained.slow_forward(1, None, None, padded) == "fast"
-    layer = types.ModuleType("transformers.models.mamba.modeling_mamba")
-    monkeypatch.setitem(sys.modules, layer.__name__, layer)
-    with pytest.raises(compat.NotCoveredError, match="MambaMixer of this version"):
-        compat.accelerate_transformers()
 
 
 def test_the_table_in_the_readme_names_tests_that_exist():

@@ -144,3 +144,26 @@ def test_any_size(batch, channels, length, other, states, direction, boundary, e
     results = harness.run(SPEC, inputs, CPU, cotangents)
     for name, reference in expected.items():
         assert harness.relative_error(results[name], reference) < 1e-11, name
+
+
+@pytest.mark.parametrize("grid, dim", [((70, 10001), 2), ((10001, 70), 3), ((4, 175001), 2)])
+def test_outputs_larger_than_the_caches(grid, dim):
+    """They are stored another way; their parts are not."""
+    harness.need(SPEC.name, CPU)
+    inputs = make_inputs(torch.float32, batch=3, channels=2, grid=grid, dim=dim, extras="D")
+    assert inputs["u"].nbytes > 2**24
+    whole = SPEC.function(**inputs, backend=CPU)
+    for i, u in enumerate(inputs["u"].split(1)):
+        part = SPEC.function(**(inputs | {"u": u}), backend=CPU)
+        assert harness.relative_error(whole[i : i + 1], part) < 1e-6
+
+
+@pytest.mark.parametrize("per_sweep", ["", "coeff"])
+def test_conjugated_views(per_sweep):
+    harness.need(SPEC.name, CPU)
+    inputs = make_inputs(torch.float32, per_sweep=per_sweep, extras="D state")
+    views = {k: x.conj() for k, x in inputs.items() if k in ("coeff", "initial_state")}
+    copies = {k: x.resolve_conj() for k, x in views.items()}
+    out = SPEC.function(**(inputs | views), backend=CPU)
+    expected = SPEC.function(**(inputs | copies), backend=CPU)
+    assert all(map(torch.equal, harness.as_tuple(out), harness.as_tuple(expected)))

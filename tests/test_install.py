@@ -72,6 +72,7 @@ class Installed:
             return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
 
         assert listing(self.folder / "_csrc") == listing(self.source / "csrc")
+        assert (self.folder / "py.typed").exists()  # or no type checker reads the hints
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def test_learnt_parameters_of_the_ablations():
     for name in ("damping", "frequency"):
         net = small(SSNO2d, memory=True, **{f"learn_{name}": False})
         frozen = {key.rsplit(".", 1)[1] for key, p in net.named_parameters() if not p.requires_grad}
-        assert frozen == {{"damping": "log_damping", "frequency": "frequency"}[name]}
+        assert frozen == {{"damping": "log_damping", "frequency": "frequency"}[name], "log_step"}
 
 
 def test_sizes_of_the_paper():

@@ -102,12 +102,18 @@ def test_refining_the_grid_converges(boundary, hold, order):
     assert all(order - 0.1 < slope < order + 0.15 for slope in slopes), slopes
 
 
-def test_frozen_parameters():
-    conv = layer(learn_damping=False)
-    conv(signal(9)).sum().backward()
-    assert conv.log_damping.grad is None and conv.frequency.grad is not None
-    conv = layer(learn_frequency=False)
-    assert not conv.frequency.requires_grad and conv.log_damping.requires_grad
+@pytest.mark.parametrize("frozen, learnt", [("damping", "frequency"), ("frequency", "damping")])
+def test_frozen_parameters(frozen, learnt):
+    """The step, which scales both, is frozen with either: no optimiser moves what is frozen."""
+    conv = layer(**{f"learn_{frozen}": False})
+    before = {name: x.clone() for name, x in conv.modes(torch.float64).items()}
+    optimiser = torch.optim.AdamW([p for p in conv.parameters() if p.requires_grad], lr=0.1)
+    (conv(signal(9)) ** 2).sum().backward()
+    optimiser.step()
+    after = conv.modes(torch.float64)
+    assert torch.equal(after["step"], before["step"])
+    assert torch.equal(after[frozen], before[frozen])
+    assert not torch.equal(after[learnt], before[learnt])
 
 
 @pytest.mark.parametrize("dtype", harness.DTYPES)

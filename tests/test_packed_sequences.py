@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from ssno_kernels import selective_scan, seq_idx_from_cu_seqlens
+from ssno_kernels.ops.selective_scan import packed_operator
+from ssno_kernels.ops.selective_scan.arguments import Arguments
 from ssno_kernels.ops.selective_scan.spec import SPEC, channels_last, make_inputs
 
 TINY = 1e-12
@@ -69,6 +71,46 @@ def test_sequences_are_as_if_alone(backend, options):
     )
     for name, x, reference in zip(leaves, v, want, strict=True):
         assert harness.relative_error(x, reference) < TINY, name
+
+
+KERNELS = [b for b in harness.compared(SPEC) if b != "composite" and not harness.simulated(b)]
+
+
+@pytest.mark.parametrize("backend", KERNELS)
+@pytest.mark.parametrize("options", OPTIONS)
+def test_traced(backend, options):
+    """In one graph, which serves other sequences as well: results and gradients as without."""
+    device = harness.need(SPEC.name, backend)
+    inputs = harness.to_device(make_inputs(torch.float64, **OPTIONS[options]), device)
+    compiled = torch.compile(selective_scan, fullgraph=True, backend="aot_eager")
+    needed = set(harness.tensors(inputs))
+    for rows in (ROWS, ROWS.roll(3, 1), torch.zeros_like(ROWS)):
+        call = (SPEC, inputs | {"seq_idx": rows.to(device)}, backend)
+        cotangents = harness.cotangents_for(tuple(harness.run(*call, needed=needed).values()))
+        expected = harness.run(*call, cotangents, needed)
+        with torch.compiler.set_stance("default" if rows is ROWS else "fail_on_recompile"):
+            results = harness.run(*call, cotangents, needed, compiled)
+        harness.assert_close(results, expected, TINY)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_operators_pass_opcheck(options):
+    harness.need(SPEC.name, "cpu")
+    inputs = make_inputs(torch.float32, **OPTIONS[options])
+    options = {k: inputs.pop(k, False) for k in ("delta_softplus", "reverse")}
+    want_state = inputs.pop("return_final_state")
+    tensors = {
+        k: inputs[k].requires_grad_() if k in inputs else None for k in Arguments._fields[:10]
+    }
+    with harness.RecordKernels() as kernels:
+        arguments = Arguments(**tensors, **options)
+        out, state = packed_operator.selective_scan("cpu", want_state, arguments, ROWS)
+        (out.sum() + state.abs().sum()).backward()
+    packed = [call for call in kernels.calls if "packed" in str(call[0])]
+    assert len(packed) == 2
+    for operator, arguments, _ in packed:
+        detached = (x.detach() if isinstance(x, torch.Tensor) else x for x in arguments)
+        torch.library.opcheck(operator, tuple(detached))
 
 
 @pytest.mark.parametrize("backend", [b for b in harness.compared(SPEC) if not harness.simulated(b)])

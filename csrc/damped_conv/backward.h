@@ -46,31 +46,15 @@ void add_chunk(const Walk<T>& adjoint, int64_t steps, const T* S, const T* P, co
         }
 }
 
-// What the tiles of a group add up to, in double precision: for each sweep (N, 2) of each of the
-// ModeSums, then the lags 0 .. chunk - 1.
-struct GroupSums {
-    int64_t of_modes, of_sweep, of_group, groups;
-    Buffer<double> sums;
-    GroupSums(const Params& p, const Plan& plan)
-        : of_modes(6 * p.modes),
+// Where the sums of a channel lie: for each sweep (N, 2) of each of the ModeSums if chunks start
+// from states, then the lags 0 .. chunk - 1.
+struct SumsLayout {
+    int64_t of_part, of_modes, of_sweep, all;
+    SumsLayout(const Params& p, const Plan& plan)
+        : of_part(plan.has_states ? 2 * p.modes : 0),
+          of_modes(3 * of_part),
           of_sweep(of_modes + plan.chunk),
-          of_group(p.sweeps * of_sweep),
-          groups(plan.groups),
-          sums(p.channels * groups * of_group) {
-        std::memset(sums, 0, p.channels * groups * of_group * sizeof(double));
-    }
-
-    double* of(int64_t channel, int64_t group) const {
-        return sums + (channel * groups + group) * of_group;
-    }
-    double total(int64_t channel, int64_t i) const {
-        double sum = 0;
-        for (int64_t g = 0; g < groups; ++g) sum += sums[(channel * groups + g) * of_group + i];
-        return sum;
-    }
-    Complex number(int64_t channel, int64_t i) const {
-        return {total(channel, i), total(channel, i + 1)};
-    }
+          all(p.sweeps * of_sweep) {}
 };
 
 template <class T>
@@ -78,17 +62,21 @@ struct Adjoint {
     static constexpr int W = Lanes<T>::W, COLS = COLUMNS<T>;
     const Params& p;
     const Plan& plan;
+    const SumsLayout layout;
     const bool modes_wanted;
     const int64_t size, chunks;
     ChannelTables<T> tables;
-    Buffer<T> U, V, Y, state, w, w_slope, r_slope, chains, lanes;
+    Buffer<T> U, V, Y, state, w, w_slope, r_slope, chains;
+    Buffer<T> lanes;   // the sums, as lanes
+    int64_t held = 0;  // steps in them
     T* chain[2];
 
     Adjoint(const Params& params, const Plan& the_plan)
         : p(params),
           plan(the_plan),
+          layout(p, plan),
           modes_wanted(p.v_rate || p.v_coeff),
-          size(2 * p.modes * COLS),
+          size(plan.has_states ? 2 * p.modes * COLS : 0),
           chunks((plan.longest + plan.chunk - 1) / plan.chunk),
           tables(p, plan, true, modes_wanted),
           U(plan.longest * COLS),
@@ -99,40 +87,59 @@ struct Adjoint {
           w_slope(size),
           r_slope(size),
           chains(p.sweeps * chunks * size),
-          lanes((6 * p.modes + plan.chunk) * W),
-          chain{chains, chains + (p.sweeps - 1) * chunks * size} {}
+          lanes((layout.all + W) * W),
+          chain{chains, chains + (p.sweeps - 1) * chunks * size} {
+        std::memset(lanes, 0, (layout.all + W) * W * sizeof(T));
+    }
 
     // `before` and `after`: the states that the sweeps and that their adjoints start from
-    void run(const Tile<T>& tile, const Edges<T>& before, const Edges<T>& after, double* sums,
-             int64_t of_sweep) {
+    void run(const Tile<T>& tile, const Edges<T>& before, const Edges<T>& after, double* sums) {
         gather<T, COLS>(p, tile, p.v_out, V);
         if (modes_wanted || p.v_skip) gather<T, COLS>(p, tile, p.u, U);
         for (int s = 0; s < p.sweeps; ++s) {
-            std::memset(lanes, 0, (6 * p.modes + plan.chunk) * W * sizeof(T));
-            if (modes_wanted) {
-                before.load(s, tile, state);
-                run_walk<T>(tables.sweep(s).reversed(), tile.length, plan.chunk, U, state, w,
-                            chain[s], false);
-                after.load(s, tile, state);
-                walk_back(s, tile, before.used, after.used);
-            } else if (p.v_u.p) {
-                after.load(s, tile, state);
-                run_walk<T>(tables.sweep(s).walk(), tile.length, plan.chunk, V, state, w, chain[s],
-                            false);
-            }
+            if (plan.has_states) walk(s, tile, before, after);
             if (modes_wanted || p.v_skip) add_lags(s, tile);
-            for (int64_t i = 0; i < 6 * p.modes + plan.chunk; ++i)
-                for (int lane = 0; lane < W; ++lane) sums[s * of_sweep + i] += lanes[i * W + lane];
         }
+        held += tile.length;
+        if (held >= MOST_HELD) release(sums);
         if (p.v_u.p) write_outputs<T>(p, tables, tile, after.used, V, chain, Y, p.v_u);
     }
 
+    // Empty the lanes into the sums: of many more terms they would lose digits.
+    void release(double* sums) {
+        for (int64_t i = 0; i < layout.all; i += W) {
+            T part[W];
+            sum_rows<T>(lanes + i * W, part);
+            for (int64_t j = i; j < std::min(i + W, layout.all); ++j) sums[j] += part[j - i];
+        }
+        std::memset(lanes, 0, layout.all * W * sizeof(T));
+        held = 0;
+    }
+
   private:
+    static constexpr int64_t MOST_HELD = 256;
+
+    void walk(int s, const Tile<T>& tile, const Edges<T>& before, const Edges<T>& after) {
+        const auto run = [&](const Walk<T>& walk, const Edges<T>& from, const T* X) {
+            from.load(s, tile, state);
+            run_walk<T>(walk, tile.length, plan.chunk, X, state, w, chain[s], false);
+        };
+        if (modes_wanted) {
+            run(tables.sweep(s).reversed(), before, U);
+            after.load(s, tile, state);
+            walk_back(s, tile, before.used, after.used);
+        } else if (p.v_u.p) {
+            run(tables.sweep(s).walk(), after, V);
+        }
+    }
+    T* sums_of(int s) const { return lanes + s * layout.of_sweep * W; }
+
     // Walk the adjoint; chain holds the sweep's states before, the adjoint's after.
     void walk_back(int s, const Tile<T>& tile, bool starts, bool ends) {
         const Walk<T> walk = tables.sweep(s).walk(), sweep = tables.sweep(s).reversed();
-        const int64_t states = walk.states(), part = states * W, bytes = size * sizeof(T);
-        const ModeSums<T> sums{lanes, lanes + part, lanes + 2 * part};
+        const int64_t states = walk.states(), part = layout.of_part * W, bytes = size * sizeof(T);
+        T* const to = sums_of(s);
+        const ModeSums<T> sums{to, to + part, to + 2 * part};
         bool has_P = ends;
         over_chunks(
             tile.length, plan.chunk, walk.from_end,
@@ -164,46 +171,58 @@ struct Adjoint {
         const T* earlier = p.from_end[s] ? V : U;
         over_chunks(tile.length, plan.chunk, false, [&](int64_t, int64_t t0, int64_t steps, bool) {
             lag_sums<T>(std::min(count, steps), steps, later + t0 * COLS, earlier + t0 * COLS,
-                        lanes + 6 * p.modes * W);
+                        sums_of(s) + layout.of_modes * W);
         });
     }
 };
 
-// From the sums to the cotangents of one channel
-inline void write_cotangents(const Params& p, const Plan& plan, const GroupSums& sums,
-                             int64_t channel) {
-    if (p.v_skip) p.v_skip[channel] = sums.total(channel, sums.of_modes);
-    for (int s = 0; s < p.sweeps && (p.v_rate || p.v_coeff); ++s) {
-        const int64_t of_sweep = s * sums.of_sweep;
-        const Buffer<double> lags(plan.chunk);
-        for (int64_t d = 0; d < plan.chunk; ++d)
-            lags[d] = sums.total(channel, of_sweep + sums.of_modes + d);
-        for (int64_t n = 0; n < p.modes; ++n) {
-            const Mode m(p, s, channel, n);
-            const int64_t i = of_sweep + 2 * n;
-            const Complex Sw = m.lambda * sums.number(channel, i);
-            const Complex Sw_slope = m.lambda * sums.number(channel, i + 2 * p.modes);
-            Complex z{1}, near, near_slope;
-            for (int64_t d = 0; d < plan.chunk; ++d) {
-                near = near + lags[d] * z;
-                near_slope = near_slope + static_cast<double>(d) * lags[d] * z;
-                z = z * m.lambda;
-            }
-            const Complex v_coeff = 2.0 * (Sw + near);
-            const Complex v_rate = sums.number(channel, i + 4 * p.modes) +
-                                   2.0 * m.coeff * (Sw + Sw_slope + near_slope);
-            const int64_t to = 2 * ((s * p.channels + channel) * p.modes + n);
-            if (p.v_coeff) {
-                p.v_coeff[to] = v_coeff.re;
-                p.v_coeff[to + 1] = -v_coeff.im;
-            }
-            if (p.v_rate) {
-                p.v_rate[to] = v_rate.re;
-                p.v_rate[to + 1] = -v_rate.im;
-            }
+// From the sums of one channel to its cotangents
+struct Cotangents {
+    const Params& p;
+    const Plan& plan;
+    const SumsLayout layout;
+    ModeLanes lanes;
+    Buffer<double> near, near_slope;
+
+    Cotangents(const Params& params, const Plan& the_plan)
+        : p(params),
+          plan(the_plan),
+          layout(p, plan),
+          lanes(p),
+          near(lanes.size()),
+          near_slope(lanes.size()) {}
+
+    void write(int64_t channel, const double* sums) {
+        if (p.v_skip) p.v_skip[channel] = sums[layout.of_modes];
+        if (!p.v_rate && !p.v_coeff) return;
+        for (int s = 0; s < p.sweeps; ++s, sums += layout.of_sweep) {
+            lanes.read(p, s, channel);
+            lanes.polynomials(sums + layout.of_modes, plan.chunk, near, near_slope);
+            for (int64_t n = 0; n < p.modes; ++n) write_mode(s, channel, n, sums);
         }
     }
-}
+
+  private:
+    void write_mode(int s, int64_t channel, int64_t n, const double* sums) const {
+        const auto sum = [&](int64_t part) {
+            const double* at = sums + part * layout.of_part + 2 * n;
+            return plan.has_states ? Complex{at[0], at[1]} : Complex{};
+        };
+        const Complex lambda = lanes.number(lanes.lambda, n), coeff = lanes.number(lanes.coeff, n);
+        const Complex Sw = lambda * sum(0), Sw_slope = lambda * sum(1);
+        const Complex v_coeff = 2.0 * (Sw + lanes.number(near, n));
+        const Complex v_rate = sum(2) + 2.0 * coeff * (Sw + Sw_slope + lanes.number(near_slope, n));
+        const int64_t to = 2 * ((s * p.channels + channel) * p.modes + n);
+        if (p.v_coeff) {
+            p.v_coeff[to] = v_coeff.re;
+            p.v_coeff[to + 1] = -v_coeff.im;
+        }
+        if (p.v_rate) {
+            p.v_rate[to] = v_rate.re;
+            p.v_rate[to + 1] = -v_rate.im;
+        }
+    }
+};
 
 template <class T>
 void differentiate(const Params& p) {
@@ -215,18 +234,34 @@ void differentiate(const Params& p) {
     const Edges<T> before(sweep, plan, false), after(p, plan, true);
     find_edges<T>(sweep, plan, before, p.u);
     find_edges<T>(p, plan, after, p.v_out);
-    GroupSums sums(p, plan);
+    const int64_t count = SumsLayout(p, plan).all;
+    const bool shared = plan.groups > 1;
+    const Buffer<double> parts(shared ? p.channels * plan.groups * count : 0);
     in_runs(p, p.channels * plan.groups, [&](int64_t begin, int64_t end) {
         Adjoint<T> work(p, plan);
-        over_groups(plan, begin, end,
-                    [&](int64_t channel, int64_t group, int64_t from, int64_t to) {
-                        work.tables.fill(p, channel);
-                        for (int64_t index = from; index < to; ++index)
-                            work.run(Tile<T>(p, plan, channel, index), before, after,
-                                     sums.of(channel, group), sums.of_sweep);
-                    });
+        Cotangents cotangents(p, plan);
+        const Buffer<double> own(shared ? 0 : count);
+        over_groups(
+            plan, begin, end, [&](int64_t channel, int64_t group, int64_t from, int64_t to) {
+                double* sums = shared ? parts + (channel * plan.groups + group) * count : own;
+                std::memset(sums, 0, count * sizeof(double));
+                work.tables.fill(p, channel);
+                for (int64_t index = from; index < to; ++index)
+                    work.run(Tile<T>(p, plan, channel, index), before, after, sums);
+                work.release(sums);
+                if (!shared) cotangents.write(channel, own);
+            });
     });
-    parallel(p, p.channels, [&](int64_t i) { write_cotangents(p, plan, sums, i); });
+    if (!shared) return;
+    in_runs(p, p.channels, [&](int64_t begin, int64_t end) {
+        Cotangents cotangents(p, plan);
+        for (int64_t channel = begin; channel < end; ++channel) {
+            double* total = parts + channel * plan.groups * count;
+            for (int64_t g = 1; g < plan.groups; ++g)
+                for (int64_t i = 0; i < count; ++i) total[i] += total[g * count + i];
+            cotangents.write(channel, total);
+        }
+    });
 }
 
 }  // namespace ssno::SSNO_ISA

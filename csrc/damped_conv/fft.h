@@ -32,28 +32,6 @@ class Roots {
 };
 
 template <class T>
-struct Point {
-    Vec<T> re, im;
-    static SSNO_INLINE Point load(const T* p) {
-        return {SSNO_ISA::load<T>(p), SSNO_ISA::load<T>(p + Lanes<T>::W)};
-    }
-    SSNO_INLINE void store(T* p) const {
-        SSNO_ISA::store<T>(p, re);
-        SSNO_ISA::store<T>(p + Lanes<T>::W, im);
-    }
-    SSNO_INLINE Point operator+(const Point& b) const { return {re + b.re, im + b.im}; }
-    SSNO_INLINE Point operator-(const Point& b) const { return {re - b.re, im - b.im}; }
-    SSNO_INLINE Point by_i() const { return {-im, re}; }
-    // By a number, or by its conjugate
-    SSNO_INLINE Point by(const T* w) const {
-        return {w[0] * re - w[1] * im, w[0] * im + w[1] * re};
-    }
-    SSNO_INLINE Point by_conj(const T* w) const {
-        return {w[0] * re + w[1] * im, w[0] * im - w[1] * re};
-    }
-};
-
-template <class T>
 struct Fft {
     static constexpr int W = Lanes<T>::W;
     int64_t n;

@@ -32,7 +32,8 @@ void apply(const Params& p, bool adjoint, const Array& in, const Array& out) {
     const Edges<T> edges(p, plan, adjoint);
     find_edges<T>(p, plan, edges, in);
     if (!out.p) return;
-    const int64_t size = 2 * p.modes * COLS, chunks = (plan.longest + plan.chunk - 1) / plan.chunk;
+    const int64_t size = plan.has_states ? 2 * p.modes * COLS : 0;
+    const int64_t chunks = (plan.longest + plan.chunk - 1) / plan.chunk;
     in_runs(p, p.channels * plan.groups, [&](int64_t begin, int64_t end) {
         ChannelTables<T> tables(p, plan, adjoint, false);
         Buffer<T> X(plan.longest * COLS), Y(plan.chunk * COLS), state(size), more(size);
@@ -43,7 +44,7 @@ void apply(const Params& p, bool adjoint, const Array& in, const Array& out) {
             for (int64_t index = from; index < to; ++index) {
                 const Tile<T> tile(p, plan, channel, index);
                 gather<T, COLS>(p, tile, in, X);
-                for (int s = 0; s < p.sweeps; ++s) {
+                for (int s = 0; s < p.sweeps && plan.has_states; ++s) {
                     edges.load(s, tile, state);
                     run_walk<T>(tables.sweep(s).walk(), tile.length, plan.chunk, X, state, more,
                                 const_cast<T*>(chain[s]), false);

@@ -2,53 +2,9 @@
 // Tables of one channel: powers of lambda, made in double precision, and the kernel's first lags.
 #pragma once
 
-#include "damped_conv/product.h"
+#include "damped_conv/mode_lanes.h"
 
 namespace ssno::SSNO_ISA {
-
-// Not std::complex: its functions would be shared between instruction sets.
-struct Complex {
-    double re = 0, im = 0;
-};
-inline Complex operator+(Complex a, Complex b) { return {a.re + b.re, a.im + b.im}; }
-inline Complex operator*(Complex a, Complex b) {
-    return {a.re * b.re - a.im * b.im, a.re * b.im + a.im * b.re};
-}
-inline Complex operator*(double s, Complex a) { return {s * a.re, s * a.im}; }
-inline Complex conj(Complex a) { return {a.re, -a.im}; }
-inline Complex inverse(Complex a) {
-    const double norm = a.re * a.re + a.im * a.im;
-    return {a.re / norm, -a.im / norm};
-}
-
-// exp(rate steps) and, without cancellation, 1 - exp(rate steps)
-inline Complex decay_over(Complex rate, double steps) {
-    const double magnitude = __builtin_exp(rate.re * steps), phase = rate.im * steps;
-    if (magnitude == 0) return {};
-    return {magnitude * __builtin_cos(phase), magnitude * __builtin_sin(phase)};
-}
-inline Complex decayed_over(Complex rate, double steps) {
-    const double a = rate.re * steps, b = rate.im * steps, half = __builtin_sin(0.5 * b);
-    const double magnitude = __builtin_exp(a);
-    return {2 * half * half * magnitude - __builtin_expm1(a), -magnitude * __builtin_sin(b)};
-}
-
-// Tiny values are as good as 0 and would be slow as denormals.
-template <class T>
-T settled(double x) {
-    constexpr double TINY = sizeof(T) == 8 ? 1e-290 : 1e-30;
-    return static_cast<T>(x < TINY && x > -TINY ? 0.0 : x);
-}
-
-struct Mode {
-    Complex rate, lambda, coeff;
-    Mode(const Params& p, int sweep, int64_t channel, int64_t n) {
-        const int64_t i = 2 * ((sweep * p.channels + channel) * p.modes + n);
-        rate = {p.rate[i], p.rate[i + 1]};
-        coeff = {p.coeff[i], p.coeff[i + 1]};
-        lambda = decay_over(rate, 1);
-    }
-};
 
 // A recurrence over the samples of a chunk in the order of its walk: with e steps to come,
 // state += scale lambda^e x, then y = Re(seen lambda^steps_done state). The sweep itself has scale
@@ -78,6 +34,8 @@ struct Walk {
 
 template <class T>
 struct ModeTables {
+    static constexpr int W = ModeLanes::W;
+    ModeLanes lanes;
     Buffer<T> power, slope, observe, scale;
     int64_t modes, chunk;
     bool from_end, adjoint;
@@ -85,39 +43,49 @@ struct ModeTables {
     // Powers where states are carried from chunk to chunk, slopes where they are differentiated
     ModeTables(const Params& p, int sweep, int64_t chunk_, bool is_adjoint, bool powers,
                bool slopes)
-        : power(powers ? (chunk_ + 1) * 2 * p.modes : 0),
+        : lanes(p),
+          power(powers ? (chunk_ + 1) * 2 * p.modes : 0),
           slope(powers && slopes ? chunk_ * 2 * p.modes : 0),
           observe(powers ? chunk_ * 2 * p.modes : 0),
-          scale(is_adjoint ? 2 * p.modes : 0),
+          scale(powers && is_adjoint ? 2 * p.modes : 0),
           modes(p.modes),
           chunk(chunk_),
           from_end(p.from_end[sweep] != is_adjoint),
           adjoint(is_adjoint) {}
 
-    // Fill for one channel, and add the kernel's lags 0 .. chunk - 1 to lag[0], lag[stride], ...
+    // Fill for one channel, and add the kernel's lags 0 .. chunk - 1, in W parts each, to lag[0],
+    // lag[stride], ...
     void fill(const Params& p, int sweep, int64_t channel, double* lag, int64_t stride) {
-        for (int64_t n = 0; n < modes; ++n) {
-            const Mode m(p, sweep, channel, n);
-            const Complex gain = 2.0 * m.coeff * m.lambda;
-            Complex k = 2.0 * m.coeff;
-            for (int64_t e = 0; e < chunk; ++e, k = k * m.lambda) lag[e * stride] += k.re;
-            if (adjoint) put(scale + 2 * n, gain);
-            if (power) fill_powers(n, m.lambda, adjoint ? Complex{1} : gain);
+        lanes.read(p, sweep, channel);
+        lanes.add_lags(chunk, lag, stride);
+        for (int64_t block = 0; power && block < lanes.blocks; ++block) {
+            const Point<double> lambda = lanes.lambda_of(block), coeff = lanes.coeff_of(block);
+            const Point<double> gain = (coeff + coeff) * lambda;
+            if (adjoint) put(scale, block, gain);
+            fill_powers(block, lambda, adjoint ? Point<double>::one() : gain);
         }
     }
-    void fill_powers(int64_t n, Complex lambda, Complex seen) {
-        Complex z{1};
+    void fill_powers(int64_t block, const Point<double>& lambda, Point<double> seen) {
+        Point<double> z = Point<double>::one();
         for (int64_t e = 0; e <= chunk; ++e, z = z * lambda, seen = seen * lambda) {
-            const int64_t i = (e * modes + n) * 2;
-            put(power + i, z);
+            const int64_t row = e * 2 * modes;
+            put(power + row, block, z);
             if (e == chunk) break;
-            put(observe + i, conj(seen));
-            if (slope) put(slope + i, static_cast<double>(e) * z);
+            put(observe + row, block, {seen.re, -seen.im});
+            const double steps = static_cast<double>(e);
+            if (slope) put(slope + row, block, {steps * z.re, steps * z.im});
         }
     }
-    static void put(T* to, Complex z) {
-        to[0] = settled<T>(z.re);
-        to[1] = settled<T>(z.im);
+    // A block of modes to (N, 2)
+    void put(T* row, int64_t block, const Point<double>& z) const {
+        double re[W], im[W];
+        store<double>(re, settled<T>(z.re));
+        store<double>(im, settled<T>(z.im));
+        row += 2 * block * W;
+        for (int i = 0; i < std::min<int64_t>(W, modes - block * W); ++i) {
+            row[2 * i] = static_cast<T>(re[i]);
+            row[2 * i + 1] = static_cast<T>(im[i]);
+        }
     }
 
     Walk<T> walk() const { return {power, slope, observe, scale, from_end, modes}; }
@@ -129,16 +97,17 @@ struct ModeTables {
 // All of one channel. `adjoint`: of the transposed operator
 template <class T>
 struct ChannelTables {
+    static constexpr int W = ModeLanes::W;
     ModeTables<T> first, second;
-    Buffer<double> lags;
-    Buffer<T> kernel;  // lags -(chunk - 1) .. chunk - 1
+    Buffer<double> lags;  // of each W parts
+    Buffer<T> kernel;     // lags -(chunk - 1) .. chunk - 1
     int64_t chunk;
     bool past, future;  // whether there are lags above and below 0
 
     ChannelTables(const Params& p, const Plan& plan, bool is_adjoint, bool slopes)
         : first(p, 0, plan.chunk, is_adjoint, plan.has_states, slopes),
           second(p, 1, plan.chunk, is_adjoint, plan.has_states && p.sweeps > 1, slopes),
-          lags(2 * plan.chunk - 1),
+          lags((2 * plan.chunk - 1 + W) * W),
           kernel(2 * plan.chunk - 1),
           chunk(plan.chunk),
           past(p.sweeps > 1 || !first.from_end),
@@ -149,12 +118,17 @@ struct ChannelTables {
     const T* lag_zero() const { return kernel + chunk - 1; }
 
     void fill(const Params& p, int64_t channel) {
-        for (int64_t i = 0; i < 2 * chunk - 1; ++i) lags[i] = 0;
-        double* zero = lags + chunk - 1;
+        const int64_t count = 2 * chunk - 1;
+        std::memset(lags, 0, (count + W) * W * sizeof(double));
         for (int s = 0; s < p.sweeps; ++s)
-            sweep(s).fill(p, s, channel, zero, sweep(s).from_end ? -1 : 1);
-        if (p.skip) *zero += p.skip[channel];
-        for (int64_t i = 0; i < 2 * chunk - 1; ++i) kernel[i] = settled<T>(lags[i]);
+            sweep(s).fill(p, s, channel, lags + (chunk - 1) * W, sweep(s).from_end ? -W : W);
+        if (p.skip) lags[(chunk - 1) * W] += p.skip[channel];
+        for (int64_t i = 0; i < count; i += W) {
+            double sums[W];
+            sum_rows<double>(lags + i * W, sums);
+            for (int64_t j = i; j < std::min(i + W, count); ++j)
+                kernel[j] = settled<T>(sums[j - i]);
+        }
     }
 };
 

@@ -55,24 +55,58 @@ void read(const Tensor& t, std::vector<double>& to) {
                                       index[2] * stride[2] + index[3] * stride[3]]);
 }
 
-// The values of a small tensor of parameters, in order and in double precision
-std::vector<double> values(const Tensor& t) {
-    std::vector<double> to;
-    to.reserve(t.numel());
-    if (t.scalar_type() == ScalarType::Double)
-        read<double>(t, to);
-    else
-        read<float>(t, to);
-    return to;
-}
+// The values of a small tensor of parameters, in order and in double precision: its own if it has
+// them so.
+class Values {
+  public:
+    explicit Values(const Tensor& t) : values_(static_cast<const double*>(t.data_ptr())) {
+        const bool is_double = t.scalar_type() == ScalarType::Double;
+        if (is_double && t.is_contiguous()) return;
+        copy_.reserve(t.numel());
+        is_double ? read<double>(t, copy_) : read<float>(t, copy_);
+        values_ = copy_.data();
+    }
+    Values(const Values&) = delete;
+    Values& operator=(const Values&) = delete;
+    const double* get() const { return values_; }
 
-// The reverse, to a new contiguous tensor
-void write(const std::vector<double>& from, const Tensor& t) {
-    if (t.scalar_type() == ScalarType::Double)
-        std::copy(from.begin(), from.end(), static_cast<double*>(t.data_ptr()));
-    else
-        std::copy(from.begin(), from.end(), static_cast<float*>(t.data_ptr()));
-}
+  private:
+    const double* values_;
+    std::vector<double> copy_;
+};
+
+// The cotangent of such a tensor, if it is wanted: computed in double precision, 0 until then
+class Cotangent {
+  public:
+    Cotangent(bool wanted, const Tensor& like) : tensor_(empty(like, sizes(wanted, like))) {
+        if (!wanted) return;
+        if (is_double())
+            values_ = static_cast<double*>(tensor_.data_ptr());
+        else
+            copy_.resize(tensor_.numel()), values_ = copy_.data();
+        std::fill_n(values_, tensor_.numel(), 0.0);
+    }
+    Cotangent(const Cotangent&) = delete;
+    Cotangent& operator=(const Cotangent&) = delete;
+    double* get() const { return values_; }
+    Tensor tensor() const {
+        if (values_ && !is_double())
+            std::copy(copy_.begin(), copy_.end(), static_cast<float*>(tensor_.data_ptr()));
+        return tensor_;
+    }
+
+  private:
+    bool is_double() const { return tensor_.scalar_type() == ScalarType::Double; }
+    static std::vector<int64_t> sizes(bool wanted, const Tensor& like) {
+        if (!wanted) return {0};
+        std::vector<int64_t> sizes;
+        for (int64_t i = 0; i < like.dim(); ++i) sizes.push_back(like.size(i));
+        return sizes;
+    }
+    Tensor tensor_;
+    double* values_ = nullptr;
+    std::vector<double> copy_;
+};
 
 void dispatch(const Params& p, bool forward) {
 #if defined(__x86_64__)
@@ -89,11 +123,13 @@ void dispatch(const Params& p, bool forward) {
 // The arguments that forward and backward have in common; holds the parameters' values.
 struct Problem {
     Params p;
-    std::vector<double> rate, coeff, skip;
+    Values rate, coeff;
+    std::optional<Values> skip;
 
     Problem(const Tensor& u, const Tensor& rate_, const Tensor& coeff_, const MaybeTensor& D,
             const MaybeTensor& initial_state, int64_t direction, bool periodic, int64_t dim)
-        : rate(values(rate_)), coeff(values(coeff_)), skip(D ? values(*D) : std::vector<double>{}) {
+        : rate(rate_), coeff(coeff_) {
+        if (D) skip.emplace(*D);
         STD_TORCH_CHECK(u.dim() <= MAX_AXES + 2, "u has too many axes for damped_conv");
         p.dtype = dtype_of(u);
         p.sweeps = static_cast<int>(rate_.size(0));
@@ -109,9 +145,9 @@ struct Problem {
                 p.size[p.axes++] = u.size(axis);
                 p.rows *= u.size(axis);
             }
-        p.rate = rate.data();
-        p.coeff = coeff.data();
-        p.skip = D ? skip.data() : nullptr;
+        p.rate = rate.get();
+        p.coeff = coeff.get();
+        p.skip = skip ? skip->get() : nullptr;
         p.u = activation(u, dim);
         p.initial_state = states(initial_state);
         p.threads = static_cast<int>(torch::stable::get_num_threads());
@@ -148,32 +184,20 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> backward(Tensor v_out, MaybeT
                                                             int64_t dim, std::vector<bool> needs) {
     Problem problem(u, rate, coeff, D, initial_state, direction, periodic, dim);
     Params& p = problem.p;
-    const auto room = [&](bool wanted, const std::vector<double>& values) {
-        return std::vector<double>(wanted ? values.size() : 0, 0.0);
-    };
-    const bool skip = needs[3] && D, start = needs[4] && initial_state;
-    std::vector<double> v_rate = room(needs[1], problem.rate),
-                        v_coeff = room(needs[2], problem.coeff), v_skip = room(skip, problem.skip);
+    const bool start = needs[4] && initial_state;
+    const Cotangent v_rate(needs[1], rate), v_coeff(needs[2], coeff),
+        v_skip(needs[3] && D, D ? *D : coeff);
     Tensor v_u = needs[0] ? advised(torch::stable::empty_like(u)) : empty(u, {0});
     Tensor v_start = start ? torch::stable::empty_like(*initial_state) : empty(coeff, {0});
     p.v_out = activation(v_out, dim);
     p.v_final_state = states(v_final_state);
     if (needs[0]) p.v_u = activation(v_u, dim);
     if (start) p.v_initial_state = states(v_start);
-    if (needs[1]) p.v_rate = v_rate.data();
-    if (needs[2]) p.v_coeff = v_coeff.data();
-    if (skip) p.v_skip = v_skip.data();
+    p.v_rate = v_rate.get();
+    p.v_coeff = v_coeff.get();
+    p.v_skip = v_skip.get();
     if (u.numel() > 0) dispatch(p, false);
-
-    const auto made = [&](bool wanted, const Tensor& like, const std::vector<double>& from) {
-        std::vector<int64_t> sizes;
-        for (int64_t i = 0; i < like.dim(); ++i) sizes.push_back(like.size(i));
-        Tensor t = empty(like, wanted ? sizes : std::vector<int64_t>{0});
-        write(from, t);
-        return t;
-    };
-    return {v_u, made(needs[1], rate, v_rate), made(needs[2], coeff, v_coeff),
-            made(skip, D ? *D : coeff, v_skip), v_start};
+    return {v_u, v_rate.tensor(), v_coeff.tensor(), v_skip.tensor(), v_start};
 }
 
 }  // namespace

@@ -47,7 +47,6 @@ void run_walk(const Walk<T>& walk, int64_t length, int64_t chunk, const T* X, T*
               T* chain, bool to_end) {
     constexpr int COLS = COLUMNS<T>;
     const int64_t size = walk.states() * COLS;
-    if (!walk.power) return;
     over_chunks(length, chunk, walk.from_end, [&](int64_t c, int64_t t0, int64_t steps, bool last) {
         if (chain) std::memcpy(chain + c * size, state, size * sizeof(T));
         if (last && !to_end) return;
@@ -88,16 +87,17 @@ struct Edges {
     void load(int sweep, const Tile<T>& tile, T* state) const {
         constexpr int COLS = COLUMNS<T>;
         std::memset(state, 0, 2 * p.modes * COLS * sizeof(T));
-        for (int i = 0; i < tile.columns && used; ++i) {
-            const T* from = place(sweep, tile.channel, tile.segment[i], tile.row[i]);
+        if (!used) return;
+        tile.over_columns(p, [&](int i, int64_t row, int64_t segment) {
+            const T* from = place(sweep, tile.channel, segment, row);
             for (int64_t n = 0; n < 2 * p.modes; ++n) state[n * COLS + i] = from[n];
-        }
+        });
     }
     void store(int sweep, const Tile<T>& tile, const T* state) const {
-        for (int i = 0; i < tile.columns; ++i) {
-            T* to = place(sweep, tile.channel, tile.segment[i], tile.row[i]);
+        tile.over_columns(p, [&](int i, int64_t row, int64_t segment) {
+            T* to = place(sweep, tile.channel, segment, row);
             for (int64_t n = 0; n < 2 * p.modes; ++n) to[n] = state[n * COLUMNS<T> + i];
-        }
+        });
     }
 
     // One sweep of one channel, in double precision

@@ -7,6 +7,8 @@ wider of the dtypes of x and weight, and return x's dtype.
 
 from __future__ import annotations
 
+from typing import Literal, overload
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad, silu
@@ -24,6 +26,27 @@ __all__ = [
 ]
 
 
+@overload
+def causal_conv1d_fn(
+    x: Tensor, weight: Tensor, bias: Tensor | None = ..., seq_idx: Tensor | None = ...,
+    initial_states: Tensor | None = ...,
+    return_final_states: Literal[False] = ...,
+    final_states_out: Tensor | None = ..., activation: str | None = ...,
+) -> Tensor: ...  # fmt: skip
+@overload
+def causal_conv1d_fn(
+    x: Tensor, weight: Tensor, bias: Tensor | None = ..., seq_idx: Tensor | None = ...,
+    initial_states: Tensor | None = ...,
+    *, return_final_states: Literal[True],
+    final_states_out: Tensor | None = ..., activation: str | None = ...,
+) -> tuple[Tensor, Tensor]: ...  # fmt: skip
+@overload
+def causal_conv1d_fn(
+    x: Tensor, weight: Tensor, bias: Tensor | None = ..., seq_idx: Tensor | None = ...,
+    initial_states: Tensor | None = ...,
+    return_final_states: bool = ...,
+    final_states_out: Tensor | None = ..., activation: str | None = ...,
+) -> Tensor | tuple[Tensor, Tensor]: ...  # fmt: skip
 def causal_conv1d_fn(
     x: Tensor,
     weight: Tensor,
@@ -169,6 +192,24 @@ def _expect(name: str, value: Tensor, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name} has shape {tuple(value.shape)}; expected {shape}")
 
 
+@overload
+def causal_conv1d_ref(
+    x: Tensor, weight: Tensor, bias: Tensor | None = ..., initial_states: Tensor | None = ...,
+    return_final_states: Literal[False] = ...,
+    final_states_out: Tensor | None = ..., activation: str | None = ...,
+) -> Tensor: ...  # fmt: skip
+@overload
+def causal_conv1d_ref(
+    x: Tensor, weight: Tensor, bias: Tensor | None = ..., initial_states: Tensor | None = ...,
+    *, return_final_states: Literal[True],
+    final_states_out: Tensor | None = ..., activation: str | None = ...,
+) -> tuple[Tensor, Tensor]: ...  # fmt: skip
+@overload
+def causal_conv1d_ref(
+    x: Tensor, weight: Tensor, bias: Tensor | None = ..., initial_states: Tensor | None = ...,
+    return_final_states: bool = ...,
+    final_states_out: Tensor | None = ..., activation: str | None = ...,
+) -> Tensor | tuple[Tensor, Tensor]: ...  # fmt: skip
 def causal_conv1d_ref(
     x: Tensor,
     weight: Tensor,

@@ -34,7 +34,7 @@ def causal_conv1d_fwd(
             x, weight, bias, seq_idx, initial_states, final_states_out is not None,
             final_states_out, "silu" if silu_activation else None,
         )  # fmt: skip
-    return result if final_states_out is None else result[0]
+    return result if isinstance(result, Tensor) else result[0]
 
 
 def causal_conv1d_bwd(
@@ -52,21 +52,22 @@ def causal_conv1d_bwd(
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
     """(dx, dweight, dbias, dinitial_states); a dx that is given is written to and returned."""
     _check(silu_activation, later)
-    inputs = [x, weight, bias, initial_states if return_dinitial_states else None]
-    leaves = [t if t is None else t.detach().requires_grad_() for t in inputs]
-    states = leaves[3] if return_dinitial_states else initial_states
+    x, weight = (t.detach().requires_grad_() for t in (x, weight))
+    bias, states = (
+        t if t is None else t.detach().requires_grad_(needed)
+        for t, needed in ((bias, True), (initial_states, return_dinitial_states))
+    )
     with torch.enable_grad():
         outputs = causal_conv1d_fn(
-            *leaves[:3], seq_idx, states, dfinal_states is not None, None,
+            x, weight, bias, seq_idx, states, dfinal_states is not None, None,
             "silu" if silu_activation else None,
         )  # fmt: skip
-    given = [t for t in leaves if t is not None]
-    if dfinal_states is None:
-        cotangents = iter(torch.autograd.grad(outputs, given, dout))
-    else:
-        cotangents = iter(torch.autograd.grad(outputs, given, (dout, dfinal_states)))
-    v_x, *others = (t if t is None else next(cotangents) for t in leaves)
-    return (v_x if dx is None else dx.copy_(v_x), *others)
+    given = [t for t in (x, weight, bias, states) if t is not None and t.requires_grad]
+    v_outputs = dout if dfinal_states is None else (dout, dfinal_states)
+    v_x, v_weight, *others = torch.autograd.grad(outputs, given, v_outputs)
+    v_states = others.pop() if return_dinitial_states and states is not None else None
+    v_bias = None if bias is None else others.pop()
+    return v_x if dx is None else dx.copy_(v_x), v_weight, v_bias, v_states
 
 
 def causal_conv1d_update(
@@ -86,7 +87,7 @@ def causal_conv1d_update(
         return update(x, conv_state, weight, bias, activation, cache_seqlens, conv_state_indices)
 
 
-def _check(silu_activation: object, later: tuple) -> None:
+def _check(silu_activation: object, later: tuple[object, ...]) -> None:
     if later or not isinstance(silu_activation, bool):
         not_covered("causal_conv1d_cuda as of version 1.5 and later", _INSTEAD)
 

@@ -8,8 +8,9 @@ imported. A finder with names to override stands at the front.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.metadata import Distribution, DistributionFinder
@@ -95,7 +96,7 @@ class _StandIn(Distribution):
             "Summary: stand-in by ssno_kernels.compat\n"
         )
 
-    def locate_file(self, path) -> Path:
+    def locate_file(self, path: str | os.PathLike[str]) -> Path:
         return Path(__file__).parent / path
 
 
@@ -105,7 +106,9 @@ class _Finder(MetaPathFinder):
     def __init__(self, names: Collection[str]):
         self.names = names
 
-    def find_spec(self, fullname: str, path=None, target=None) -> ModuleSpec | None:
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         if fullname not in self.names:
             return None
         if fullname in STAND_INS:
@@ -125,7 +128,9 @@ class _Finder(MetaPathFinder):
 class _LastFinder(_Finder):
     """The same for what nothing else provides: below a package, only where that is a stand-in."""
 
-    def find_spec(self, fullname: str, path=None, target=None) -> ModuleSpec | None:
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         top, _, below = fullname.partition(".")
         if below and not _is_stand_in(sys.modules.get(top)):
             return None

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, overload
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout
@@ -12,6 +14,30 @@ from .not_covered import not_covered
 __all__ = ["RMSNorm", "layer_norm_fn", "rms_norm_fn"]
 
 
+@overload
+def layer_norm_fn(
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None = ...,
+    x1: Tensor | None = ..., weight1: Tensor | None = ..., bias1: Tensor | None = ...,
+    eps: float = ..., dropout_p: float = ..., rowscale: Tensor | None = ...,
+    prenorm: Literal[False] = ..., residual_in_fp32: bool = ..., is_rms_norm: bool = ...,
+    return_dropout_mask: bool = ...,
+) -> Tensor: ...  # fmt: skip
+@overload
+def layer_norm_fn(
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None = ...,
+    x1: Tensor | None = ..., weight1: Tensor | None = ..., bias1: Tensor | None = ...,
+    eps: float = ..., dropout_p: float = ..., rowscale: Tensor | None = ...,
+    *, prenorm: Literal[True], residual_in_fp32: bool = ..., is_rms_norm: bool = ...,
+    return_dropout_mask: bool = ...,
+) -> tuple[Tensor, Tensor]: ...  # fmt: skip
+@overload
+def layer_norm_fn(
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None = ...,
+    x1: Tensor | None = ..., weight1: Tensor | None = ..., bias1: Tensor | None = ...,
+    eps: float = ..., dropout_p: float = ..., rowscale: Tensor | None = ...,
+    prenorm: bool = ..., residual_in_fp32: bool = ..., is_rms_norm: bool = ...,
+    return_dropout_mask: bool = ...,
+) -> Tensor | tuple[Tensor, Tensor]: ...  # fmt: skip
 def layer_norm_fn(
     x: Tensor,
     weight: Tensor,
@@ -49,6 +75,30 @@ def layer_norm_fn(
     return (y, new_residual) if prenorm else y
 
 
+@overload
+def rms_norm_fn(
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None = ...,
+    x1: Tensor | None = ..., weight1: Tensor | None = ..., bias1: Tensor | None = ...,
+    eps: float = ..., dropout_p: float = ..., rowscale: Tensor | None = ...,
+    prenorm: Literal[False] = ..., residual_in_fp32: bool = ...,
+    return_dropout_mask: bool = ...,
+) -> Tensor: ...  # fmt: skip
+@overload
+def rms_norm_fn(
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None = ...,
+    x1: Tensor | None = ..., weight1: Tensor | None = ..., bias1: Tensor | None = ...,
+    eps: float = ..., dropout_p: float = ..., rowscale: Tensor | None = ...,
+    *, prenorm: Literal[True], residual_in_fp32: bool = ...,
+    return_dropout_mask: bool = ...,
+) -> tuple[Tensor, Tensor]: ...  # fmt: skip
+@overload
+def rms_norm_fn(
+    x: Tensor, weight: Tensor, bias: Tensor | None, residual: Tensor | None = ...,
+    x1: Tensor | None = ..., weight1: Tensor | None = ..., bias1: Tensor | None = ...,
+    eps: float = ..., dropout_p: float = ..., rowscale: Tensor | None = ...,
+    prenorm: bool = ..., residual_in_fp32: bool = ...,
+    return_dropout_mask: bool = ...,
+) -> Tensor | tuple[Tensor, Tensor]: ...  # fmt: skip
 def rms_norm_fn(
     x: Tensor,
     weight: Tensor,

@@ -161,7 +161,7 @@ class Mamba(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         if self.layer_idx is None:
             raise ValueError("layer_idx is None; expected a number, the layer's key in the cache")
-        cache = inference_params.key_value_memory_dict
+        cache: dict[int, tuple[Tensor, Tensor]] = inference_params.key_value_memory_dict
         if self.layer_idx not in cache:
             cache[self.layer_idx] = self.allocate_inference_cache(batch_size, 0)
         elif initialize_states:
@@ -176,14 +176,17 @@ class Mamba(nn.Module):
             self._A(), None, None, _wide(self.D), _wide(self.dt_proj.bias),
             return_last_state=True,
         )  # fmt: skip
+        assert last_state is not None
         with torch.no_grad():
             x = xz[:, : self.d_inner]
             conv_state.copy_(pad(x, (self.d_conv - x.shape[-1], 0)))  # cuts where x is longer
             ssm_state.copy_(last_state)
-        return self.out_proj(y.transpose(1, 2))
+        out: Tensor = self.out_proj(y.transpose(1, 2))
+        return out
 
     def _xz(self, hidden_states: Tensor) -> Tensor:
-        return self.in_proj(hidden_states).transpose(1, 2)
+        xz: Tensor = self.in_proj(hidden_states)
+        return xz.transpose(1, 2)
 
     def _A(self) -> Tensor:
         return -torch.exp(_wide(self.A_log))

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, overload
+
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
@@ -18,6 +20,24 @@ __all__ = [
 ]
 
 
+@overload
+def selective_scan_fn(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = ...,
+    z: Tensor | None = ..., delta_bias: Tensor | None = ..., delta_softplus: bool = ...,
+    return_last_state: Literal[False] = ...,
+) -> Tensor: ...  # fmt: skip
+@overload
+def selective_scan_fn(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = ...,
+    z: Tensor | None = ..., delta_bias: Tensor | None = ..., delta_softplus: bool = ...,
+    *, return_last_state: Literal[True],
+) -> tuple[Tensor, Tensor]: ...  # fmt: skip
+@overload
+def selective_scan_fn(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = ...,
+    z: Tensor | None = ..., delta_bias: Tensor | None = ..., delta_softplus: bool = ...,
+    return_last_state: bool = ...,
+) -> Tensor | tuple[Tensor, Tensor]: ...  # fmt: skip
 def selective_scan_fn(
     u: Tensor,
     delta: Tensor,
@@ -34,9 +54,27 @@ def selective_scan_fn(
     out, state = scan(
         u, delta, A, B, C, D, z, delta_bias, delta_softplus, return_last_state=return_last_state
     )
-    return (out, state) if return_last_state else out
+    return out if state is None else (out, state)
 
 
+@overload
+def selective_scan_ref(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = ...,
+    z: Tensor | None = ..., delta_bias: Tensor | None = ..., delta_softplus: bool = ...,
+    return_last_state: Literal[False] = ...,
+) -> Tensor: ...  # fmt: skip
+@overload
+def selective_scan_ref(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = ...,
+    z: Tensor | None = ..., delta_bias: Tensor | None = ..., delta_softplus: bool = ...,
+    *, return_last_state: Literal[True],
+) -> tuple[Tensor, Tensor]: ...  # fmt: skip
+@overload
+def selective_scan_ref(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = ...,
+    z: Tensor | None = ..., delta_bias: Tensor | None = ..., delta_softplus: bool = ...,
+    return_last_state: bool = ...,
+) -> Tensor | tuple[Tensor, Tensor]: ...  # fmt: skip
 def selective_scan_ref(
     u: Tensor,
     delta: Tensor,
@@ -54,7 +92,7 @@ def selective_scan_ref(
         u, delta, A, B, C, D, z, delta_bias, delta_softplus,
         return_last_state=True, backend="reference",
     )  # fmt: skip
-    return (out, state) if return_last_state else out
+    return out if state is None or not return_last_state else (out, state)
 
 
 def mamba_inner_fn(
@@ -130,11 +168,17 @@ def mamba_inner_ref(
 
 
 def inner(
-    xz, conv1d_weight, conv1d_bias, x_proj_weight, delta_proj_weight, A, B, C, D, delta_bias,
-    B_proj_bias=None, C_proj_bias=None, delta_softplus=True, rms=(None, None, None, 0.0),
-    return_last_state=False,
+    xz: Tensor, conv1d_weight: Tensor, conv1d_bias: Tensor | None, x_proj_weight: Tensor,
+    delta_proj_weight: Tensor, A: Tensor, B: Tensor | None, C: Tensor | None, D: Tensor | None,
+    delta_bias: Tensor | None, B_proj_bias: Tensor | None = None,
+    C_proj_bias: Tensor | None = None, delta_softplus: bool = True,
+    rms: tuple[Tensor | None, Tensor | None, Tensor | None, float] = (None, None, None, 0.0),
+    return_last_state: bool = False, dt_factor_rms: bool = False,
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
-    """(y (B, D, L) before the last projection, the scan's last state or None)."""
+    """(y (B, D, L) before the last projection, the scan's last state or None).
+
+    `dt_factor_rms`: delta's factor (B, R, L) is divided by its root mean square.
+    """
     x, z = xz.chunk(2, dim=1)
     x = causal_conv1d_fn(x, conv1d_weight[:, 0], conv1d_bias, activation="silu")
     projected = linear(x.transpose(1, 2), x_proj_weight).transpose(1, 2)
@@ -144,16 +188,22 @@ def inner(
         B = _projection(projected[:, rank : rank + states], B_proj_bias, b_rms, eps, A)
     if C is None:
         C = _projection(projected[:, -states:], C_proj_bias, c_rms, eps, A)
-    delta, weight = projected[:, :rank], delta_proj_weight
-    if dt_rms is not None:
-        delta, weight = _rms_norm(weight.to(delta.dtype) @ delta, dt_rms, eps), None
+    delta, weight = projected[:, :rank], None
+    if dt_factor_rms:
+        delta = _rms_norm(delta, delta.new_ones(rank), eps)
+    if dt_rms is None:
+        weight = delta_proj_weight
+    else:
+        delta = _rms_norm(delta_proj_weight.to(delta.dtype) @ delta, dt_rms, eps)
     return scan(
         x, delta, A, B, C, D, z, delta_bias, delta_softplus,
         delta_weight=weight, return_last_state=return_last_state,
     )  # fmt: skip
 
 
-def _projection(M: Tensor, bias, rms_weight, eps, A: Tensor) -> Tensor:
+def _projection(
+    M: Tensor, bias: Tensor | None, rms_weight: Tensor | None, eps: float, A: Tensor
+) -> Tensor:
     """(B, N or 2 N, L) from the projection of x as B or C of the scan."""
     if bias is not None:
         M = M + bias.to(M.dtype)[:, None]

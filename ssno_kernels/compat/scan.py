@@ -40,8 +40,11 @@ def scan(
     dtype = reduce(torch.promote_types, (t.dtype for t in activations), out_dtype or u.dtype)
     real = state_dtype(dtype)
 
-    def parameter(x: Tensor | None) -> Tensor | None:
-        return x if x is None else x.to(COMPLEX[real] if x.is_complex() else real)
+    def parameter(x: Tensor) -> Tensor:
+        return x.to(COMPLEX[real] if x.is_complex() else real)
+
+    def optional(x: Tensor | None) -> Tensor | None:
+        return None if x is None else parameter(x)
 
     def projection(M: Tensor) -> Tensor:
         return M.to(dtype) if M.dim() > 2 else parameter(M)
@@ -53,20 +56,20 @@ def scan(
             parameter(A),
             projection(B),
             projection(C),
-            parameter(D),
+            optional(D),
             z if z is None else z.to(dtype),
-            parameter(delta_bias),
+            optional(delta_bias),
             bool(delta_softplus),
-            delta_weight=parameter(delta_weight),
+            delta_weight=optional(delta_weight),
             initial_state=initial_state,
             return_final_state=return_last_state,
             backend=backend,
         )
-    out, last_state = result if return_last_state else (result, None)
+    out, last_state = (result, None) if isinstance(result, Tensor) else result
     return out.to(out_dtype or u.dtype), last_state
 
 
-def _without_autocast(device: str) -> AbstractContextManager:
+def _without_autocast(device: str) -> AbstractContextManager[object]:
     if torch.amp.is_autocast_available(device):
         return torch.autocast(device, enabled=False)
     return nullcontext()

@@ -59,7 +59,7 @@ def bwd(
     out_z, (*first, v_z, v_bias) = raw.backward(inputs, dout, delta_softplus)
     result = [*first, v_bias]
     if z is not None:
-        result.append(v_z if dz is None else dz.copy_(v_z))
+        result.append(v_z if dz is None or v_z is None else dz.copy_(v_z))
         if recompute_out_z:
             result.append(out_z)
     return result

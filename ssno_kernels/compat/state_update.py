@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -36,6 +38,7 @@ def selective_state_update(
         state_batch_indices: (B,) integers: the row of `state` that is each sample's; where
             negative, out is 0 and no state is touched.
     """
+    rows: Tensor | slice
     if state_batch_indices is None:
         rows, kept = slice(None), None
     else:
@@ -76,7 +79,11 @@ def selective_state_update_ref(
     return out
 
 
-def _update(step, state, x, dt, A, B, C, D, z, dt_bias, dt_softplus) -> tuple[Tensor, Tensor]:
+def _update(
+    step: Callable[..., tuple[Tensor, Tensor]], state: Tensor, x: Tensor, dt: Tensor, A: Tensor,
+    B: Tensor, C: Tensor, D: Tensor | None, z: Tensor | None, dt_bias: Tensor | None,
+    dt_softplus: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The step in the state's precision, heads and channels as one axis: (out, new state)."""
     real = state_dtype(torch.promote_types(x.dtype, state.dtype))
 
@@ -102,8 +109,12 @@ def _update(step, state, x, dt, A, B, C, D, z, dt_bias, dt_softplus) -> tuple[Te
     return out.view(x.shape).to(x.dtype), new_state.view(state.shape)
 
 
-def _reference(state, x, dt, A, B, C, D, z, dt_bias, dt_softplus) -> tuple[Tensor, Tensor]:
-    x, dt, B, C, z = (t if t is None else t[..., None] for t in (x, dt, B, C, z))
+def _reference(
+    state: Tensor, x: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None,
+    z: Tensor | None, dt_bias: Tensor | None, dt_softplus: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    x, dt, B, C = (t[..., None] for t in (x, dt, B, C))
+    z = z if z is None else z[..., None]
     out, new_state = selective_scan(
         x, dt, A, B, C, D, z, dt_bias, dt_softplus,
         initial_state=state, return_final_state=True, backend="reference",

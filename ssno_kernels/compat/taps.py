@@ -9,13 +9,19 @@ On a CPU its derivative takes a quarter of the time of that of `torch.nn.functio
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Protocol
+
 import torch
 from torch import Tensor
+
+from ..ops.transforms import Context
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, seq_idx: Tensor | None) -> Tensor:
     """x (B, D, L), weight (D, W), bias (D,), seq_idx (B, L) -> (B, D, L), all of one dtype."""
-    return Taps.apply(x, weight, bias, seq_idx)
+    apply: Callable[..., Tensor] = Taps.apply
+    return apply(x, weight, bias, seq_idx)
 
 
 def _neighbours(x: Tensor, s: int, seq_idx: Tensor | None) -> Tensor:
@@ -26,13 +32,17 @@ def _neighbours(x: Tensor, s: int, seq_idx: Tensor | None) -> Tensor:
     return torch.where((seq_idx[:, s:] == seq_idx[:, :-s])[:, None], earlier, 0)
 
 
+class _Context(Context, Protocol):
+    saved_tensors: tuple[Tensor, Tensor, Tensor | None]
+
+
 class Taps(torch.autograd.Function):
     """`convolve`; its backward is of PyTorch operations, and so differentiable."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(x, weight, bias, seq_idx):
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, seq_idx: Tensor | None) -> Tensor:
         width, length = weight.shape[1], x.shape[-1]
         last = weight[:, -1:]
         y = x * last if bias is None else torch.addcmul(bias[:, None], x, last)
@@ -41,11 +51,15 @@ class Taps(torch.autograd.Function):
         return y
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(
+        ctx: _Context,
+        inputs: tuple[Tensor, Tensor, Tensor | None, Tensor | None],
+        output: Tensor,
+    ) -> None:
         ctx.save_for_backward(inputs[0], inputs[1], inputs[3])
 
     @staticmethod
-    def backward(ctx, v):
+    def backward(ctx: _Context, v: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, seq_idx = ctx.saved_tensors
         width, length = weight.shape[1], x.shape[-1]
         v_x = v_weight = v_bias = None

@@ -83,6 +83,6 @@ def selective_scan_flop_jit(
     inputs: Sequence[Any], outputs: Sequence[Any], backend: str = "prefixsum", verbose: bool = True
 ) -> int:
     """Operations of a traced scan, for `fvcore`: 9 a state and step, and one a skip."""
-    batch, channels, length = inputs[0].type().sizes()
-    states = inputs[2].type().sizes()[1]
+    batch, channels, length = map(int, inputs[0].type().sizes())
+    states = int(inputs[2].type().sizes()[1])
     return batch * length * channels * (9 * states + 1)

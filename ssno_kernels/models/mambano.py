@@ -39,7 +39,8 @@ class ScanBlock(nn.Module):
         self.drop = DropPath(drop)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.drop(self.scan(self.norm(x)))
+        out: Tensor = x + self.drop(self.scan(self.norm(x)))
+        return out
 
 
 class ResidualBlock(nn.Module):
@@ -50,7 +51,8 @@ class ResidualBlock(nn.Module):
         self.branch = _two_convolutions(channels, channels, channels, alias_free)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.branch(x)
+        out: Tensor = x + self.branch(x)
+        return out
 
 
 def _two_convolutions(inputs: int, hidden: int, outputs: int, alias_free: bool) -> nn.Sequential:
@@ -63,7 +65,9 @@ def _two_convolutions(inputs: int, hidden: int, outputs: int, alias_free: bool) 
     )
 
 
-def _resample(inputs: int, outputs: int, size_in: int, size_out: int, alias_free: bool):
+def _resample(
+    inputs: int, outputs: int, size_in: int, size_out: int, alias_free: bool
+) -> nn.Sequential:
     """A map of the channels, and the activation that changes the rate."""
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 1), activation(size_in, size_out, outputs, alias_free)
@@ -153,4 +157,5 @@ class MambaNO2d(nn.Module):
         h = self.decoder_scans[0](self.neck(h))
         for up, scans in zip(self.up, self.decoder_scans[1:], strict=True):
             h = scans(up(h + levels.pop()))
-        return self.project(h)[..., :height, :width]
+        out: Tensor = self.project(h)
+        return out[..., :height, :width]

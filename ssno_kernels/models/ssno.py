@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, glu
@@ -15,7 +17,9 @@ class Pointwise(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         weight = self.weight.expand(len(x), -1, -1)
-        return torch.baddbmm(self.bias[:, None], weight, x.flatten(2)).unflatten(2, x.shape[2:])
+        y = torch.baddbmm(self.bias[:, None], weight, x.flatten(2))
+        out: Tensor = y.unflatten(2, x.shape[2:])
+        return out
 
 
 class Block(nn.Module):
@@ -24,7 +28,9 @@ class Block(nn.Module):
     The convolutions follow one another, or with `factorised` run side by side and are summed.
     """
 
-    def __init__(self, convolutions: list[DampedConv], hidden: int, width: int, factorised=False):
+    def __init__(
+        self, convolutions: list[DampedConv], hidden: int, width: int, factorised: bool = False
+    ):
         super().__init__()
         self.convolutions = nn.ModuleList(convolutions)
         self.factorised = factorised
@@ -41,11 +47,14 @@ class Block(nn.Module):
 
     def advance(self, state: Tensor | None, x: Tensor) -> tuple[Tensor, Tensor]:
         """One frame of a block whose only convolution runs over frames."""
-        y, state = self.convolutions[0].advance(state, x)
+        convolution = self.convolutions[0]
+        assert isinstance(convolution, DampedConv)
+        y, state = convolution.advance(state, x)
         return x + self._mix(y), state
 
     def _mix(self, y: Tensor) -> Tensor:
-        return self.narrow(glu(self.widen(gelu(y)), dim=1))
+        mixed: Tensor = self.narrow(glu(self.widen(gelu(y)), dim=1))
+        return mixed
 
 
 class SSNO(nn.Module):
@@ -87,13 +96,17 @@ class SSNO(nn.Module):
         learn_frequency: bool = True,
     ):
         super().__init__()
-        learnt = {"learn_damping": learn_damping, "learn_frequency": learn_frequency}
-        space = {"direction": direction, "boundary": boundary, "hold": hold, "steps": steps}
+        layer = partial(
+            DampedConv,
+            hidden,
+            states,
+            learn_damping=learn_damping,
+            learn_frequency=learn_frequency,
+        )
+        space = partial(layer, direction=direction, boundary=boundary, hold=hold, steps=steps)
 
         def block() -> Block:
-            axes = [
-                DampedConv(hidden, states, dim=2 + i, **space, **learnt) for i in range(self.axes)
-            ]
+            axes = [space(dim=2 + i) for i in range(self.axes)]
             return Block(axes, hidden, width, factorised)
 
         self.lift, self.project = Pointwise(inputs, hidden), Pointwise(hidden, outputs)
@@ -101,8 +114,7 @@ class SSNO(nn.Module):
         self.late = nn.ModuleList(block() for _ in range(blocks - blocks // 2))
         self.memory = None
         if memory:
-            kept = {"direction": "forward", "steps": (0.1, 1.0)} | learnt
-            frames = DampedConv(hidden, states, dim=2, **kept)
+            frames = layer(dim=2, direction="forward", steps=(0.1, 1.0))
             self.memory = Block([frames], hidden, width)
 
     def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
@@ -113,7 +125,8 @@ class SSNO(nn.Module):
             h = h.unflatten(0, frames.shape[:2]).transpose(1, 2)  # (B, hidden, K, *grid)
             h = self.memory(h).transpose(1, 2).flatten(0, 1)
         out = self._decode(h, scale).unflatten(0, frames.shape[:2])
-        return out if frames is x else out[:, 0]
+        result: Tensor = out if frames is x else out[:, 0]
+        return result
 
     def advance(
         self, x: Tensor, state: Tensor | None = None, scale: float = 1.0
@@ -128,12 +141,14 @@ class SSNO(nn.Module):
         h = self.lift(x)
         for block in self.early:
             h = block(h, scale)
-        return h
+        encoded: Tensor = h
+        return encoded
 
     def _decode(self, h: Tensor, scale: float) -> Tensor:
         for block in self.late:
             h = block(h, scale)
-        return self.project(h)
+        out: Tensor = self.project(h)
+        return out
 
 
 class SSNO1d(SSNO):

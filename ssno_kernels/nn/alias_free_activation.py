@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +27,9 @@ class AliasFreeActivation(nn.Module):
         activation, negative_slope, gain: see :func:`ssno_kernels.alias_free_activation`.
         taps, cutoff, stopband: of the filters, see :func:`ssno_kernels.alias_free_resampling`.
     """
+
+    up_filter: Tensor
+    down_filter: Tensor
 
     def __init__(
         self,
@@ -50,13 +56,14 @@ class AliasFreeActivation(nn.Module):
         self.register_buffer("down_filter", None, persistent=False)
         self._take_filters(torch.get_default_dtype(), torch.get_default_device())
 
-    def _take_filters(self, dtype: torch.dtype, device) -> None:
+    def _take_filters(self, dtype: torch.dtype, device: torch.device) -> None:
         """From the design in float64, which a cast of the layer to any dtype leaves alone."""
         self.up_filter = self.resampling.up_filter.to(device, sum_dtype(dtype))
         self.down_filter = self.resampling.down_filter.to(device, sum_dtype(dtype))
 
-    def _apply(self, fn, recurse=True):
-        super()._apply(fn, recurse)
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        apply: Callable[..., nn.Module] = super()._apply  # not annotated
+        apply(fn, recurse)
         self._take_filters(self.up_filter.dtype, self.up_filter.device)
         return self
 

@@ -30,7 +30,8 @@ class Pointwise(nn.Linear):
         y = self.weight @ x.flatten(2)
         if self.bias is not None:
             y = y + self.bias[:, None]
-        return y.unflatten(2, x.shape[2:])
+        out: Tensor = y.unflatten(2, x.shape[2:])
+        return out
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -55,7 +56,8 @@ class PlainActivation(nn.Module):
         axes = range(2, x.dim())
         y = leaky_relu(x + self.bias.view(-1, *(1 for _ in axes)), 0.2) * 2**0.5
         if self.size_in > self.size_out:
-            return y[(..., *(slice(None, None, self.size_in // self.size_out) for _ in axes))]
+            every = slice(None, None, self.size_in // self.size_out)
+            return y[(slice(None), slice(None)) + (every,) * len(axes)]
         for axis in axes:
             y = y.repeat_interleave(self.size_out // self.size_in, dim=axis)
         return y
@@ -160,7 +162,8 @@ class CrossSelectiveScan(nn.Module):
             traversals=self.traversals, delta_weight=self.delta_weight,
         )  # fmt: skip
         gate = alias_free_gate(z) if self.alias_free else silu(z)
-        return self.out_proj(self.norm(y) * gate)
+        out: Tensor = self.out_proj(self.norm(y) * gate)
+        return out
 
     def extra_repr(self) -> str:
         return f"{len(self.traversals)} traversals, states={self.states}, rank={self.rank}"

@@ -4,12 +4,23 @@
 from __future__ import annotations
 
 import math
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
 
 from ..ops.damped_conv import damped_conv, damped_conv_kernel, damped_conv_step
 from ..ops.damped_conv.arguments import COMPLEX, DIRECTIONS, state_dtype
+
+
+class Modes(TypedDict):
+    """Arguments of `damped_conv`."""
+
+    damping: Tensor
+    frequency: Tensor
+    coeff: Tensor
+    D: Tensor
+    step: Tensor
 
 
 class DampedConv(nn.Module):
@@ -39,7 +50,8 @@ class DampedConv(nn.Module):
         direction, boundary, dim: as in `damped_conv`.
         hold: 'constant' or 'linear'.
         steps: the range of the initial steps.
-        learn_damping, learn_frequency: False freezes log_damping or frequency.
+        learn_damping, learn_frequency: False freezes log_damping or frequency, and log_step with
+            it, which scales both.
     """
 
     def __init__(
@@ -72,7 +84,7 @@ class DampedConv(nn.Module):
         self.log_damping = parameter(*modes, learnt=learn_damping)
         self.frequency = parameter(*modes, learnt=learn_frequency)
         self.C = parameter(*modes, 2)
-        self.log_step = parameter(channels)
+        self.log_step = parameter(channels, learnt=learn_damping and learn_frequency)
         self.D = parameter(channels)
         self.reset_parameters()
 
@@ -94,7 +106,9 @@ class DampedConv(nn.Module):
             u, **modes, direction=self.direction, boundary=self.boundary, dim=self.dim
         )
 
-    def advance(self, state: Tensor | None, u_t: Tensor, scale: float = 1.0):
+    def advance(
+        self, state: Tensor | None, u_t: Tensor, scale: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
         """One sample u_t (B, H, *others) of a forward sweep: (y_t, state); None is a zero state."""
         if self.direction != "forward":
             raise ValueError(f"direction is {self.direction!r}; expected 'forward' to go stepwise")
@@ -106,10 +120,11 @@ class DampedConv(nn.Module):
     def kernel(self, length: int, scale: float = 1.0) -> Tensor:
         """k[j], j < length: (2, H, L) of two sweeps or (H, L); D and its addition are not in it."""
         modes = self.modes(self.C.dtype, scale)
-        del modes["D"]
-        return damped_conv_kernel(**modes, length=length)
+        return damped_conv_kernel(
+            modes["damping"], modes["frequency"], modes["coeff"], modes["step"], length
+        )
 
-    def modes(self, dtype: torch.dtype, scale: float = 1.0) -> dict[str, Tensor]:
+    def modes(self, dtype: torch.dtype, scale: float = 1.0) -> Modes:
         """The arguments of `damped_conv` for activations of a dtype; phases are in float64."""
         damping, frequency = self.log_damping.double().exp(), self.frequency.double()
         step = self.log_step.double().exp() * scale
@@ -122,12 +137,11 @@ class DampedConv(nn.Module):
             C = C * step[:, None]
             coeff = C * (torch.sinh(z / 2) / (z / 2)) ** 2
             D = D - 2 * (C * (torch.expm1(-z) + z) / z**2).real.sum((0, 2))
-        modes = {"damping": damping, "frequency": frequency, "coeff": coeff}
         if self.direction != "both":
-            modes = {name: x[0] for name, x in modes.items()}
+            damping, frequency, coeff = damping[0], frequency[0], coeff[0]
         real = state_dtype(dtype)
-        modes["coeff"] = modes["coeff"].to(COMPLEX[real])
-        return modes | {"D": D.to(real), "step": step}
+        coeff = coeff.to(COMPLEX[real])
+        return Modes(damping=damping, frequency=frequency, coeff=coeff, D=D.to(real), step=step)
 
     @torch.no_grad()
     def memory_length(self) -> Tensor:

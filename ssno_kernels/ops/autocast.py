@@ -6,12 +6,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import wraps
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-Operator = TypeVar("Operator", bound=Callable)
+Operator = TypeVar("Operator", bound=Callable[..., Any])
 
 _CASTABLE = (torch.float32, torch.bfloat16, torch.float16)  # autocast leaves float64 alone
 
@@ -26,23 +26,24 @@ def autocasts(*activations: str) -> Callable[[Operator], Operator]:
         places = [list(inspect.signature(operator).parameters).index(name) for name in activations]
 
         @wraps(operator)
-        def called(*args, **keywords):
+        def called(*args: Any, **keywords: Any) -> Any:
             first = args[0] if args else keywords.get(activations[0])
             kind = first.device.type if isinstance(first, Tensor) else "meta"
             if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
                 return operator(*args, **keywords)
             dtype = torch.get_autocast_dtype(kind)
-            args = [_cast(x, dtype) if i in places else x for i, x in enumerate(args)]
+            args = tuple(_cast(x, dtype) if i in places else x for i, x in enumerate(args))
             keywords = {k: _cast(x, dtype) if k in activations else x for k, x in keywords.items()}
             with torch.autocast(kind, enabled=False):
                 return operator(*args, **keywords)
 
-        return called
+        return cast(Operator, called)
 
     return decorate
 
 
-def _cast(x, dtype: torch.dtype):
+def _cast(x: object, dtype: torch.dtype) -> object:
     """An activation has three axes at least; a B or C that is constant in time has two."""
-    castable = isinstance(x, Tensor) and x.dtype in _CASTABLE and x.dim() >= 3
-    return x.to(dtype) if castable else x
+    if isinstance(x, Tensor) and x.dtype in _CASTABLE and x.dim() >= 3:
+        return x.to(dtype)
+    return x

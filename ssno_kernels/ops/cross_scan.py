@@ -8,6 +8,7 @@ on their result is what :func:`~ssno_kernels.cross_selective_scan` does without 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -98,22 +99,28 @@ def cross_merge(
     rows = [put_back(y[:, k].flatten(2), t, grid).flatten(2) for k, t in enumerate(traversals)]
     if one_by_one:
         return _stacked(rows, in_channel_first)
-    merged = sum(rows)
+    merged = reduce(torch.add, rows)
     return merged if in_channel_first else merged.transpose(1, 2).contiguous()
 
 
-def _chosen(scans: int, traversals) -> tuple[Traversal, ...]:
+def _chosen(scans: int, traversals: Sequence[Traversal] | None) -> tuple[Traversal, ...]:
     if traversals is None:
         if scans not in SCANS:
             raise ValueError(f"scans is {scans!r}; expected 0, 1 or 2")
         return SCANS[scans]
-    traversals = check_traversals(traversals)
-    if len({len(t.axes) for t in traversals}) > 1:
-        raise ValueError(f"traversals is {traversals}; expected orders of the same axes")
-    return traversals
+    checked = check_traversals(traversals)
+    if len({len(t.axes) for t in checked}) > 1:
+        raise ValueError(f"traversals is {checked}; expected orders of the same axes")
+    return checked
 
 
-def _natural(name: str, v: Tensor, traversals, channel_first: bool, per_traversal: bool) -> Tensor:
+def _natural(
+    name: str,
+    v: Tensor,
+    traversals: tuple[Traversal, ...],
+    channel_first: bool,
+    per_traversal: bool,
+) -> Tensor:
     """v as (B, C, *grid), or (B, K, C, *grid) if it has values for each traversal."""
     axes, count = len(traversals[0].axes), len(traversals)
     letters = "K, C" if per_traversal else "C"

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..registry import OPERATORS
 
+Kernel = Callable[..., Any]
+
 _library = torch.library.Library("ssno_kernels", "FRAGMENT")
 
 
-def define(
-    operator: str, package: str, schemas: dict[str, str], fakes: dict[str, Callable]
-) -> None:
+def define(operator: str, package: str, schemas: dict[str, str], fakes: dict[str, Kernel]) -> None:
     """Define an operator's kernels, by "fwd" and "bwd", for each of its kernel backends.
 
     Those of `cpu` and `cuda` are implemented in csrc, those of `triton` in `kernel_triton` of the
@@ -35,20 +36,30 @@ def define(
                 _library.impl(name, _triton(name, package), "CompositeExplicitAutograd")
 
 
-def _triton(name: str, package: str) -> Callable:
-    def kernel(*arguments):
+def define_in_python(name: str, schema: str, implementation: Kernel, fake: Kernel) -> None:
+    """Define an operator that calls kernels and reads values, which no tracer is to look into."""
+    _library.define(name + schema, tags=(torch.Tag.cudagraph_unsafe,))
+    torch.library.register_fake(f"ssno_kernels::{name}", fake, lib=_library)
+    _library.impl(name, implementation, "CompositeExplicitAutograd")
+
+
+def _triton(name: str, package: str) -> Kernel:
+    def kernel(*arguments: object) -> Any:
         return getattr(importlib.import_module(".kernel_triton", package), name)(*arguments)
 
     return kernel
 
 
-def kernel(operator: str, direction: str, backend: str) -> Callable:
-    return getattr(torch.ops.ssno_kernels, f"{operator}_{direction}_{backend}").default
+def kernel(operator: str, direction: str, backend: str) -> Kernel:
+    found: Kernel = getattr(torch.ops.ssno_kernels, f"{operator}_{direction}_{backend}").default
+    return found
 
 
-def like_or_empty(tensors: Sequence[Tensor | None], needs: Sequence[bool]) -> tuple[Tensor, ...]:
-    """Fake cotangents of a backward kernel: empty tensors where not needed. The first is given."""
+def like_or_empty(
+    first: Tensor, *others: Tensor | None, needs: Sequence[bool]
+) -> tuple[Tensor, ...]:
+    """Fake cotangents of a backward kernel: empty tensors where not needed."""
     return tuple(
-        torch.empty_like(t) if need and t is not None else tensors[0].new_empty(0)
-        for t, need in zip(tensors, needs, strict=True)
+        torch.empty_like(t) if need and t is not None else first.new_empty(0)
+        for t, need in zip((first, *others), needs, strict=True)
     )

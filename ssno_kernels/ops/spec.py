@@ -68,7 +68,7 @@ class Spec:
 def sampler(make_inputs: Callable[..., Inputs]) -> Callable[..., Sample]:
     """sample(name, layout, **sizes): the inputs of these sizes, their tensors laid out anew."""
 
-    def sample(name: str, layout: Callable[[Inputs], Inputs] | None = None, **sizes) -> Sample:
+    def sample(name: str, layout: Callable[[Inputs], Inputs] | None = None, **sizes: Any) -> Sample:
         def make(dtype: torch.dtype) -> Inputs:
             inputs = make_inputs(dtype, **sizes)
             return layout(inputs) if layout else inputs

@@ -101,5 +101,5 @@ def alias_free_activation(
     if name == "reference":
         return reference.alias_free_activation(*arguments)
     if name == "composite":
-        return composite.alias_free_activation(*arguments)
-    return function.alias_free_activation(name, *arguments)
+        return composite.alias_free_activation(arguments)
+    return function.alias_free_activation(name, arguments)

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 ACTIVATIONS = ("leaky_relu", "silu", "gelu", "tanh")
+
+
+Padding = Sequence[int] | Sequence[Sequence[int]]
 
 
 class Arguments(NamedTuple):
@@ -28,20 +31,21 @@ class Arguments(NamedTuple):
     gain: float
 
 
-TENSORS = 4  # of Arguments, which come first
-
-
 def sum_dtype(activation: torch.dtype) -> torch.dtype:
     """The dtype of sums over activations of a dtype."""
     return torch.float64 if activation == torch.float64 else torch.float32
 
 
-def output_size(n: int, up_taps: int, down_taps: int, up: int, down: int, low: int, high: int):
+def output_size(
+    n: int, up_taps: int, down_taps: int, up: int, down: int, low: int, high: int
+) -> int:
     """Samples that an axis of n samples gives; below 1 where padding is too small."""
     return (n * up + low + high - up_taps - down_taps + 1) // down + 1
 
 
-def output_grid(x: Tensor, up_filter: Tensor, down_filter: Tensor, up, down, padding) -> list[int]:
+def output_grid(
+    x: Tensor, up_filter: Tensor, down_filter: Tensor, up: int, down: int, padding: Sequence[int]
+) -> list[int]:
     taps = up_filter.shape[0], down_filter.shape[0]
     pairs = zip(padding[::2], padding[1::2], strict=True)
     return [
@@ -51,8 +55,9 @@ def output_grid(x: Tensor, up_filter: Tensor, down_filter: Tensor, up, down, pad
 
 
 def check(
-    x, up_filter, down_filter, bias, up, down, padding, activation, negative_slope, gain
-) -> Arguments:
+    x: Tensor, up_filter: Tensor, down_filter: Tensor, bias: Tensor | None, up: int, down: int,
+    padding: Padding, activation: str, negative_slope: float, gain: float,
+) -> Arguments:  # fmt: skip
     """Raise for arguments that do not fit; say which, what came and what would serve."""
     given = {"x": x, "up_filter": up_filter, "down_filter": down_filter, "bias": bias}
     for name, value in given.items():
@@ -60,20 +65,20 @@ def check(
             wanted = "a Tensor or None" if name == "bias" else "a Tensor"
             raise TypeError(f"{name} is of type {type(value).__name__}; expected {wanted}")
     _check_shapes(x, up_filter, down_filter, bias)
-    for name, value in (("up", up), ("down", down)):
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise TypeError(f"{name} is {value!r}; expected an integer")
-        if value < 1:
-            raise ValueError(f"{name} is {value}; expected at least 1")
+    for name, factor in (("up", up), ("down", down)):
+        if not isinstance(factor, int) or isinstance(factor, bool):
+            raise TypeError(f"{name} is {factor!r}; expected an integer")
+        if factor < 1:
+            raise ValueError(f"{name} is {factor}; expected at least 1")
     if not isinstance(activation, str):
         raise TypeError(f"activation is {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation is {activation!r}; expected one of {', '.join(ACTIVATIONS)}")
-    for name, value in (("negative_slope", negative_slope), ("gain", gain)):
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
-            raise TypeError(f"{name} is {value!r}; expected a number")
+    for name, number in (("negative_slope", negative_slope), ("gain", gain)):
+        if not isinstance(number, (int, float)) or isinstance(number, bool):
+            raise TypeError(f"{name} is {number!r}; expected a number")
     flat = _flat_padding(padding, x.dim() - 2)
-    _check_dtypes(given)
+    _check_dtypes(x, given)
     for name, value in given.items():
         if value is not None and value.device != x.device:
             raise ValueError(f"{name} is on {value.device}; expected {x.device}, where x is")
@@ -164,8 +169,7 @@ def _check_shapes(x: Tensor, up_filter: Tensor, down_filter: Tensor, bias: Tenso
         raise ValueError(f"bias has shape {tuple(bias.shape)}; expected (C,) = ({x.shape[1]},)")
 
 
-def _check_dtypes(given: dict[str, Tensor | None]) -> None:
-    x = given["x"]
+def _check_dtypes(x: Tensor, given: dict[str, Tensor | None]) -> None:
     if x.dtype not in DTYPES:
         names = ", ".join(str(d).removeprefix("torch.") for d in DTYPES)
         raise ValueError(f"x has dtype {x.dtype}; expected one of {names}")
@@ -176,13 +180,13 @@ def _check_dtypes(given: dict[str, Tensor | None]) -> None:
             raise ValueError(f"{name} has dtype {value.dtype}; expected {names}")
 
 
-def _flat_padding(padding: Sequence, axes: int) -> tuple[int, ...]:
+def _flat_padding(padding: Padding, axes: int) -> tuple[int, ...]:
     """(low, high) of every axis, one after the other."""
     wanted = f"(low, high), or one such pair for each of the {axes} axes"
     if not isinstance(padding, Sequence) or isinstance(padding, str):
         raise TypeError(f"padding is {padding!r}; expected {wanted}")
     nested = [isinstance(p, Sequence) and not isinstance(p, str) for p in padding]
-    pairs = list(padding) if nested and all(nested) else [padding] * axes
+    pairs: list[Any] = list(padding) if nested and all(nested) else [padding] * axes
     if len(pairs) != axes or any(len(pair) != 2 for pair in pairs):
         raise ValueError(f"padding is {padding!r}; expected {wanted}")
     flat = tuple(n for pair in pairs for n in pair)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -13,14 +14,15 @@ from torch.nn.functional import conv2d, gelu, leaky_relu, silu
 from .arguments import Arguments, canonical, memory_order, sum_dtype
 
 
-def alias_free_activation(*arguments) -> Tensor:
+def alias_free_activation(arguments: Arguments) -> Tensor:
     """The output of the public docstring from its checked arguments."""
-    return activate(*canonical(Arguments(*arguments)))
+    return activate(*canonical(arguments))
 
 
 def activate(
-    x, up_filter, down_filter, bias, up, down, padding, activation, negative_slope, gain
-) -> Tensor:
+    x: Tensor, up_filter: Tensor, down_filter: Tensor, bias: Tensor | None, up: int, down: int,
+    padding: Sequence[int], activation: str, negative_slope: float, gain: float,
+) -> Tensor:  # fmt: skip
     """The same from canonical arguments (see `arguments.canonical`)."""
     s = _biased(x, bias)
     for axis in range(2, x.dim()):
@@ -35,14 +37,17 @@ def activate(
 
 
 def filter_cotangents(
-    v_out, x, up_filter, down_filter, bias, up, down, padding, activation, negative_slope, gain
-) -> tuple[Tensor, Tensor]:
+    v_out: Tensor,
+    x: Tensor, up_filter: Tensor, down_filter: Tensor, bias: Tensor | None, up: int, down: int,
+    padding: Sequence[int], activation: str, negative_slope: float, gain: float,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """(v_up_filter, v_down_filter), the adjoint written out.
 
     It runs inside of a backward, where a compiler cannot trace a call of autograd.
     """
     axes = range(2, x.dim())
-    padded, filtered = [], []  # what each convolution took
+    padded: list[Tensor] = []
+    filtered: list[Tensor] = []  # what each convolution took
     s = _biased(x, bias)
     for axis in axes:
         padded.append(_insert(s.movedim(axis, -1), up, *padding[2 * axis - 4 : 2 * axis - 2]))
@@ -51,7 +56,8 @@ def filter_cotangents(
     for axis in axes:
         filtered.append(t.movedim(axis, -1))
         t = _convolve(filtered[-1], down_filter, down).movedim(-1, axis)
-    v, v_up_filter, v_down_filter = v_out.to(t.dtype), 0, 0
+    v = v_out.to(t.dtype)
+    v_up_filter, v_down_filter = torch.zeros_like(up_filter), torch.zeros_like(down_filter)
     for axis in reversed(axes):
         v, v_taps = _convolve_adjoint(v.movedim(axis, -1), filtered[axis - 2], down_filter, down)
         v, v_down_filter = v.movedim(-1, axis), v_down_filter + v_taps
@@ -107,7 +113,8 @@ def _convolve_adjoint(v: Tensor, p: Tensor, f: Tensor, step: int) -> tuple[Tenso
 def _act(s: Tensor, activation: str, negative_slope: float) -> Tensor:
     if activation == "leaky_relu":
         return leaky_relu(s, negative_slope)
-    return {"silu": silu, "gelu": gelu, "tanh": torch.tanh}[activation](s)
+    act: dict[str, Callable[[Tensor], Tensor]] = {"silu": silu, "gelu": gelu, "tanh": torch.tanh}
+    return act[activation](s)
 
 
 def _slope(s: Tensor, activation: str, negative_slope: float) -> Tensor:
@@ -119,5 +126,6 @@ def _slope(s: Tensor, activation: str, negative_slope: float) -> Tensor:
         return r * (1 + s * (1 - r))
     if activation == "gelu":
         density = torch.exp(-0.5 * s * s) * (2 * torch.pi) ** -0.5
-        return torch.special.ndtr(s) + s * density
+        slope: Tensor = torch.special.ndtr(s) + s * density
+        return slope
     return 1 - torch.tanh(s) ** 2

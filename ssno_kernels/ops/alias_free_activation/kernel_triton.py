@@ -18,22 +18,28 @@ import torch
 from torch import Tensor
 
 from . import kernel_triton_plan as planning
-from .arguments import Arguments, empty_output, output_grid
+from .arguments import ACTIVATIONS, Arguments, empty_output, output_grid
 from .kernel_triton_arguments import encoded, split
 from .kernel_triton_bwd import alias_free_activation_bwd_kernel
 from .kernel_triton_fwd import alias_free_activation_fwd_kernel
 
 
-def alias_free_activation_fwd_triton(*arguments) -> Tensor:
+def alias_free_activation_fwd_triton(
+    x: Tensor, up_filter: Tensor, down_filter: Tensor, bias: Tensor | None, up: int, down: int,
+    padding: list[int], activation: int, negative_slope: float, gain: float,
+) -> Tensor:  # fmt: skip
     """out; see `function`."""
-    a = Arguments(*arguments)
+    a = Arguments(
+        x, up_filter, down_filter, bias, up, down, tuple(padding), ACTIVATIONS[activation],
+        negative_slope, gain,
+    )  # fmt: skip
     grid = output_grid(a.x, a.up_filter, a.down_filter, a.up, a.down, a.padding)
     out = empty_output(a.x, grid)
     if out.numel() == 0:
         return out
     P = planning.plan(a)
     X, Y = P.signal(a.x, P.first_u), P.signal(out, P.first_v)
-    T, F, programs = planning.tiles(P.V, Y, a.x, P.fine, a.activation)
+    T, F, programs = planning.tiles(P.V, Y, a.x, P.fine, activation)
     alias_free_activation_fwd_kernel[(programs,)](
         out, *_inputs(a), *encoded((X, Y, T)), *P.constants(), F.constants(),
         num_warps=planning.warps(F),
@@ -41,10 +47,17 @@ def alias_free_activation_fwd_triton(*arguments) -> Tensor:
     return out
 
 
-def alias_free_activation_bwd_triton(v_out: Tensor, *arguments) -> tuple[Tensor, Tensor]:
+def alias_free_activation_bwd_triton(
+    v_out: Tensor, x: Tensor, up_filter: Tensor, down_filter: Tensor, bias: Tensor | None, up: int,
+    down: int, padding: list[int], activation: int, negative_slope: float, gain: float,
+    needs: list[bool],
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """(v_x, v_bias); see `function`."""
-    *arguments, (need_x, need_bias) = arguments
-    a = Arguments(*arguments)
+    need_x, need_bias = needs
+    a = Arguments(
+        x, up_filter, down_filter, bias, up, down, tuple(padding), ACTIVATIONS[activation],
+        negative_slope, gain,
+    )  # fmt: skip
     v_x = torch.empty_like(a.x) if need_x else None
     partial = None
     if v_out.numel() == 0:
@@ -52,7 +65,7 @@ def alias_free_activation_bwd_triton(v_out: Tensor, *arguments) -> tuple[Tensor,
     else:
         P = planning.plan(a)
         X, Y = P.signal(a.x, P.first_u), P.signal(v_out, P.first_v)
-        T, F, programs = planning.tiles(P.U, X, a.x, P.fine, a.activation)
+        T, F, programs = planning.tiles(P.U, X, a.x, P.fine, activation)
         if need_bias:
             parts = T.strips * T.tiles_w * T.tiles_d
             partial = a.up_filter.new_empty(parts, *a.x.shape[:2], F.depth)
@@ -62,11 +75,11 @@ def alias_free_activation_bwd_triton(v_out: Tensor, *arguments) -> tuple[Tensor,
             F.constants(), num_warps=planning.warps(F),
         )  # fmt: skip
     empty = a.x.new_empty(0)
-    v_bias = partial.sum((0, 1, 3)) if need_bias else empty
+    v_bias = empty if partial is None or not need_bias else partial.sum((0, 1, 3))
     return empty if v_x is None else v_x, v_bias
 
 
-def _inputs(a: Arguments) -> tuple:
+def _inputs(a: Arguments) -> tuple[object, ...]:
     """Tensors, steps between taps and biases, gain and slope."""
     steps = [0 if t is None else t.stride(0) for t in (a.up_filter, a.down_filter, a.bias)]
     numbers = (split(a.gain), split(a.negative_slope))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import triton.language as tl
 
@@ -47,16 +47,16 @@ class Links(NamedTuple):
 class Signal(NamedTuple):
     """A coarse signal (B, C, D, H, W): its sizes and strides, and `first` of its links."""
 
-    size: tuple
-    first: tuple
-    stride: tuple
+    size: tuple[int, ...]
+    first: tuple[int, ...]
+    stride: tuple[int, ...]
 
 
 class Tiling(NamedTuple):
     """What a kernel is launched for: tiles of the result, by periods."""
 
-    origin: tuple  # periods of the first tile's first row, first strip and first lane
-    fine: tuple  # sizes of the upsampled signal
+    origin: tuple[int, ...]  # periods of the first tile's first row, first strip and first lane
+    fine: tuple[int, ...]  # sizes of the upsampled signal
     last: int  # period of the height, + 1
     planes: int  # B C
     channels: int
@@ -66,7 +66,7 @@ class Tiling(NamedTuple):
     strip: int  # periods of a strip
 
 
-def encoded(values):
+def encoded(values: Any) -> Any:
     if isinstance(values, int):
         return 4 * values + 2
     each = map(encoded, values)

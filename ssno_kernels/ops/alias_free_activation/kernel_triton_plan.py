@@ -69,16 +69,17 @@ class Plan(NamedTuple):
 
 def plan(a: Arguments) -> Plan:
     axes = a.x.dim() - 2
+    order: tuple[int | None, ...]
     strides = a.x.stride()[2:]
     if on_device(a.x):  # the fastest axis that has a length is the width
-        order = sorted(range(axes), key=lambda i: (a.x.shape[2 + i] > 1, -strides[i]))
-        order = (None, None, *order)[-AXES:]
+        slowest = sorted(range(axes), key=lambda i: (a.x.shape[2 + i] > 1, -strides[i]))
+        order = (None, None, *slowest)[-AXES:]
     else:  # the shortest of three is swept, of two none
         d, w = (None, *sorted(range(axes), key=lambda i: a.x.shape[2 + i]))[-2:]
         order = (d, None if axes < AXES else min(set(range(axes)) - {d, w}), w)
     period = math.lcm(a.up, a.down)
     K, M = a.up_filter.shape[0], a.down_filter.shape[0]
-    U, V, fine = [], [], []
+    U, V, fine, first_u, first_v = [], [], [], [], []
     for axis in order:
         u = v = (UNFILTERED, 0)
         size = 1
@@ -86,11 +87,12 @@ def plan(a: Arguments) -> Plan:
             low, high = a.padding[2 * axis : 2 * axis + 2]
             u, v = link(K, a.up, period, K - 1 - low), link(M, a.down, period, 0)
             size = a.x.shape[2 + axis] * a.up + low + high - K + 1
-        U.append(u)
-        V.append(v)
+        U.append(u[0])
+        V.append(v[0])
+        first_u.append(u[1])
+        first_v.append(v[1])
         fine.append(size)
-    (U, first_u), (V, first_v) = (zip(*pairs, strict=True) for pairs in (U, V))
-    return Plan(order, Links(*U), Links(*V), first_u, first_v, tuple(fine))
+    return Plan(order, Links(*U), Links(*V), tuple(first_u), tuple(first_v), tuple(fine))
 
 
 def warps(F: Flags) -> int:
@@ -103,13 +105,13 @@ def periods(L: Link, first: int, size: int) -> tuple[int, int]:
 
 
 def _tiles(count: int, length: int, shifts: int) -> int:
-    return triton.cdiv(count, length - shifts + 1)
+    return int(triton.cdiv(count, length - shifts + 1))
 
 
 def _length(count: int, shifts: int, longest: int) -> int:
     """The shortest tile that holds `count` periods, else the longest."""
     longest = max(longest, 2 * triton.next_power_of_2(shifts))
-    return min(max(8, triton.next_power_of_2(count + shifts - 1)), longest)
+    return int(min(max(8, triton.next_power_of_2(count + shifts - 1)), longest))
 
 
 def on_device(x: Tensor) -> bool:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -11,8 +12,9 @@ from torch.nn.functional import pad
 
 
 def alias_free_activation(
-    x, up_filter, down_filter, bias, up, down, padding, activation, negative_slope, gain
-) -> Tensor:
+    x: Tensor, up_filter: Tensor, down_filter: Tensor, bias: Tensor | None, up: int, down: int,
+    padding: Sequence[int], activation: str, negative_slope: float, gain: float,
+) -> Tensor:  # fmt: skip
     """(A1) to (A5) of the public docstring, axis by axis."""
     real = torch.float64 if x.dtype == torch.float64 else torch.float32
     s = x.to(real)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,10 +23,10 @@ def make_inputs(
     up: int = 2,
     down: int = 2,
     taps: tuple[int, int] | None = None,
-    padding: tuple | None = None,
+    padding: tuple[Any, ...] | None = None,
     bias: bool = True,
     seed: int = 0,
-    **options,
+    **options: Any,
 ) -> Inputs:
     """Random inputs and random filters, 6 taps a factor and centred padding if not said otherwise.
 
@@ -188,7 +189,7 @@ BAD_INPUTS = (
 
 
 def _bench(
-    name: str, batch: int, channels: int, size: int, up: int, down: int, **options
+    name: str, batch: int, channels: int, size: int, up: int, down: int, **options: Any
 ) -> BenchShape:
     """A square grid of L points; N = 1, since samples have no states."""
     sizes = dict(B=batch, D=channels, L=size * size, N=1, up=up, down=down)

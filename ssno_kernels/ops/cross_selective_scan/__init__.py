@@ -89,5 +89,5 @@ def cross_selective_scan(
     if name == "reference":
         return reference.cross_selective_scan(*arguments)
     if name == "composite":
-        return composite.cross_selective_scan(*arguments)
-    return function.cross_selective_scan(name, *arguments)
+        return composite.cross_selective_scan(arguments)
+    return function.cross_selective_scan(name, arguments)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -35,11 +36,14 @@ class Arguments(NamedTuple):
 
 
 def check(
-    x, delta, A, B, C, D, delta_bias, delta_weight, delta_softplus, traversals, merge
-) -> Arguments:
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None,
+    delta_bias: Tensor | None, delta_weight: Tensor | None, delta_softplus: bool,
+    traversals: Sequence[Traversal], merge: str,
+) -> Arguments:  # fmt: skip
     """Raise for arguments that do not fit; say which, what came and what would serve."""
     optional = {"D": D, "delta_bias": delta_bias, "delta_weight": delta_weight}
-    tensors = {"x": x, "delta": delta, "A": A, "B": B, "C": C} | optional
+    needed = {"x": x, "delta": delta, "A": A, "B": B, "C": C}
+    tensors: dict[str, Tensor | None] = {**needed, **optional}
     for name, value in tensors.items():
         if not (isinstance(value, Tensor) or (name in optional and value is None)):
             wanted = "a Tensor or None" if name in optional else "a Tensor"
@@ -48,8 +52,11 @@ def check(
         raise TypeError(f"delta_softplus is {delta_softplus!r}; expected True or False")
     if merge not in MERGES:
         raise ValueError(f"merge is {merge!r}; expected 'sum' or 'stack'")
-    traversals = check_traversals(traversals)
-    given = Arguments(*tensors.values(), delta_softplus, traversals, merge == "stack")
+    orders = check_traversals(traversals)
+    given = Arguments(
+        *(x, delta, A, B, C, D, delta_bias, delta_weight, delta_softplus),
+        *(orders, merge == "stack"),
+    )
     _check_shapes(given)
     _check_dtypes(given)
     for name, value in tensors.items():
@@ -108,6 +115,13 @@ def _check_dtypes(a: Arguments) -> None:
 def canonical(a: Arguments) -> Arguments:
     """The form that kernels and the composite take: parameters in the state's dtype."""
     real = state_dtype(a.x.dtype)
-    names = ("A", "D", "delta_bias", "delta_weight")
-    parameters = {name: getattr(a, name) for name in names}
-    return a._replace(**{k: None if p is None else p.to(real) for k, p in parameters.items()})
+
+    def optional(p: Tensor | None) -> Tensor | None:
+        return None if p is None else p.to(real)
+
+    return a._replace(
+        A=a.A.to(real),
+        D=optional(a.D),
+        delta_bias=optional(a.delta_bias),
+        delta_weight=optional(a.delta_weight),
+    )

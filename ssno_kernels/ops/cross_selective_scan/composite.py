@@ -6,23 +6,28 @@ The traversals of x are laid out one after the other as groups of channels of a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
+
 import torch
 from torch import Tensor
 
 from ..selective_scan import composite as selective_scan
 from .arguments import Arguments, canonical
 from .layout import in_layout_of
-from .traversals import lay_out, put_back
+from .traversals import Traversal, lay_out, put_back
 
 
-def cross_selective_scan(*arguments) -> Tensor:
+def cross_selective_scan(arguments: Arguments) -> Tensor:
     """The result of the public docstring from its checked arguments."""
-    return scan(*canonical(Arguments(*arguments)))
+    return scan(*canonical(arguments))
 
 
 def scan(
-    x, delta, A, B, C, D, delta_bias, delta_weight, delta_softplus, traversals, stack
-) -> Tensor:
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None,
+    delta_bias: Tensor | None, delta_weight: Tensor | None, delta_softplus: bool,
+    traversals: Sequence[Traversal], stack: bool,
+) -> Tensor:  # fmt: skip
     """The same from canonical arguments (see `arguments.canonical`)."""
     grid = x.shape[2:]
     if delta_weight is not None:
@@ -41,4 +46,4 @@ def scan(
     )  # fmt: skip
     rows = y.unflatten(1, (len(traversals), -1)).unbind(1)
     ys = [put_back(row, t, grid) for row, t in zip(rows, traversals, strict=True)]
-    return in_layout_of(x, torch.stack(ys, dim=1) if stack else sum(ys), stack)
+    return in_layout_of(x, torch.stack(ys, dim=1) if stack else reduce(torch.add, ys), stack)

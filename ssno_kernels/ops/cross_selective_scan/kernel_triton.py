@@ -11,6 +11,8 @@ are summed in one float32 tensor of the size of x and rounded once.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import triton
@@ -35,10 +37,10 @@ def _along(v: Tensor, traversal: Traversal) -> Tensor:
     return v.permute(*range(first), *(first + axis for axis in traversal.axes))
 
 
-def _of(tensors, k: int, traversal: Traversal) -> tuple[Tensor | None, ...]:
+def _of(tensors: Sequence[Tensor | None], k: int, traversal: Traversal) -> tuple[Any, ...]:
     """What belongs to traversal k, in its order, of the eight arguments or of their cotangents.
 
-    They come as the ten that the selective scan has.
+    They come as the ten that the selective scan has, None where they were.
     """
     x, delta, A, B, C, D, bias, weight = tensors
     A, D, bias, weight = (None if p is None else p[k] for p in (A, D, bias, weight))
@@ -61,8 +63,10 @@ class _Sum:
 
 
 def cross_selective_scan_fwd_triton(
-    x, delta, A, B, C, D, bias, weight, softplus, traversals, stack, interval
-) -> tuple[Tensor, Tensor]:
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None,
+    bias: Tensor | None, weight: Tensor | None, softplus: bool, traversals: list[int],
+    stack: bool, interval: int,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """(out, checkpoints); see `function`."""
     tensors = (x, delta, A, B, C, D, bias, weight)
     count, channels, states = A.shape
@@ -88,8 +92,9 @@ def cross_selective_scan_fwd_triton(
 
 
 def cross_selective_scan_bwd_triton(
-    v_out, checkpoints,
-    x, delta, A, B, C, D, bias, weight, softplus, traversals, stack, interval, needs,
+    v_out: Tensor, checkpoints: Tensor, x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor,
+    D: Tensor | None, bias: Tensor | None, weight: Tensor | None, softplus: bool,
+    traversals: list[int], stack: bool, interval: int, needs: list[bool],
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """The eight cotangents; see `function`."""
     tensors = (x, delta, A, B, C, D, bias, weight)

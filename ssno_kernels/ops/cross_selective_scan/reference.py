@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 
 import torch
 from torch import Tensor
 
+from .traversals import Traversal
 
-def points(traversal, grid) -> list[tuple[int, ...]]:
+
+def points(traversal: Traversal, grid: Sequence[int]) -> list[tuple[int, ...]]:
     """(X1): the points of the grid in the order of the traversal."""
     visited = []
     for indices in product(*(range(grid[axis]) for axis in traversal.axes)):
@@ -21,8 +24,10 @@ def points(traversal, grid) -> list[tuple[int, ...]]:
 
 
 def cross_selective_scan(
-    x, delta, A, B, C, D, delta_bias, delta_weight, delta_softplus, traversals, stack
-) -> Tensor:
+    x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None,
+    delta_bias: Tensor | None, delta_weight: Tensor | None, delta_softplus: bool,
+    traversals: Sequence[Traversal], stack: bool,
+) -> Tensor:  # fmt: skip
     """(X1) to (X3) of the public docstring, traversal by traversal and point by point."""
     real = torch.float64 if x.dtype == torch.float64 else torch.float32
     grid = x.shape[2:]
@@ -31,9 +36,8 @@ def cross_selective_scan(
         h = x.new_zeros(x.shape[0], *A.shape[1:], dtype=real)
         y = {}
         for point in points(traversal, grid):
-            x_t, step, B_t, C_t = (
-                v[(..., *point)].to(real) for v in (x, delta[:, k], B[:, k], C[:, k])
-            )
+            at: tuple[slice | int, ...] = (slice(None), slice(None), *point)
+            x_t, step, B_t, C_t = (v[at].to(real) for v in (x, delta[:, k], B[:, k], C[:, k]))
             if delta_weight is not None:  # (S1)
                 step = step @ delta_weight[k].to(real).T
             if delta_bias is not None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -26,7 +28,7 @@ def make_inputs(
     rank: int = 0,
     extras: str = "D delta_bias",
     seed: int = 0,
-    **options,
+    **options: Any,
 ) -> Inputs:
     """Random inputs on a scale where the states neither die at once nor grow."""
     generator = torch.Generator().manual_seed(seed)

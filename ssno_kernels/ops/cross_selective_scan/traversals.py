@@ -52,13 +52,13 @@ def lay_out(v: Tensor, traversal: Traversal) -> Tensor:
 def put_back(row: Tensor, traversal: Traversal, grid: Size) -> Tensor:
     """The inverse of `lay_out`."""
     row = row.flip(-1) if traversal.reverse else row
-    v = row.unflatten(-1, [grid[axis] for axis in traversal.axes])
+    v: Tensor = row.unflatten(-1, [grid[axis] for axis in traversal.axes])
     first = v.dim() - len(grid)
     back = (first + traversal.axes.index(axis) for axis in range(len(grid)))
     return v.permute(*range(first), *back)
 
 
-def check_traversals(traversals) -> tuple[Traversal, ...]:
+def check_traversals(traversals: object) -> tuple[Traversal, ...]:
     """The same as a tuple of `Traversal`; plain pairs (axes, reverse) are taken, too."""
     if not isinstance(traversals, (tuple, list)):
         kind = type(traversals).__name__
@@ -68,7 +68,7 @@ def check_traversals(traversals) -> tuple[Traversal, ...]:
     return tuple(_check_one(k, t) for k, t in enumerate(traversals))
 
 
-def _check_one(k: int, given) -> Traversal:
+def _check_one(k: int, given: object) -> Traversal:
     if not (
         isinstance(given, tuple)
         and len(given) == 2

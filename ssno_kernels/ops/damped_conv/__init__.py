@@ -3,17 +3,40 @@
 
 from __future__ import annotations
 
+from typing import Literal, overload
+
 from torch import Tensor
 
 from ...registry import choose
 from ..autocast import autocasts
 from . import composite, function, reference
-from .arguments import check
+from .arguments import Arguments, check
 from .stepwise import damped_conv_kernel, damped_conv_step
 
 __all__ = ["damped_conv", "damped_conv_kernel", "damped_conv_step"]
 
 
+@overload
+def damped_conv(
+    u: Tensor, damping: Tensor, frequency: Tensor, coeff: Tensor, D: Tensor | None = ..., *,
+    step: float | Tensor = ..., direction: str = ..., boundary: str = ..., dim: int = ...,
+    initial_state: Tensor | None = ..., return_final_state: Literal[False] = ...,
+    backend: str | None = ...,
+) -> Tensor: ...  # fmt: skip
+@overload
+def damped_conv(
+    u: Tensor, damping: Tensor, frequency: Tensor, coeff: Tensor, D: Tensor | None = ..., *,
+    step: float | Tensor = ..., direction: str = ..., boundary: str = ..., dim: int = ...,
+    initial_state: Tensor | None = ..., return_final_state: Literal[True],
+    backend: str | None = ...,
+) -> tuple[Tensor, Tensor]: ...  # fmt: skip
+@overload
+def damped_conv(
+    u: Tensor, damping: Tensor, frequency: Tensor, coeff: Tensor, D: Tensor | None = ..., *,
+    step: float | Tensor = ..., direction: str = ..., boundary: str = ..., dim: int = ...,
+    initial_state: Tensor | None = ..., return_final_state: bool,
+    backend: str | None = ...,
+) -> Tensor | tuple[Tensor, Tensor]: ...  # fmt: skip
 @autocasts("u")
 def damped_conv(
     u: Tensor,
@@ -92,15 +115,19 @@ def damped_conv(
     ``out[:, h]``, one in u to its line along ``dim``.
     """
     arguments = check(
-        u, damping, frequency, coeff, D, step, initial_state, direction, boundary, dim
+        Arguments(u, damping, frequency, coeff, D, step, initial_state, direction, boundary, dim)
     )
     if not isinstance(return_final_state, bool):
         raise TypeError(f"return_final_state is {return_final_state!r}; expected True or False")
     name = choose("damped_conv", u.device, backend)
+    final_state: Tensor | None
     if name == "reference":
         out, final_state = reference.damped_conv(*arguments)
     elif name == "composite":
         out, final_state = composite.damped_conv(arguments)
     else:
         out, final_state = function.damped_conv(name, return_final_state, arguments)
-    return (out, final_state) if return_final_state else out
+    if not return_final_state:
+        return out
+    assert final_state is not None
+    return out, final_state

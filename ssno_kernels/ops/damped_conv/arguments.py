@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -54,12 +55,18 @@ def state_dtype(activation: torch.dtype) -> torch.dtype:
 
 def rates(damping: Tensor, frequency: Tensor, step: float | Tensor) -> Tensor:
     """(D1) as complex128 (..., H, N); a phase in float32 would be off by its size times 6e-8."""
+    return torch.view_as_complex(_rate_parts(damping, frequency, step))
+
+
+def _rate_parts(damping: Tensor, frequency: Tensor, step: float | Tensor) -> Tensor:
+    """Real and imaginary parts (..., H, N, 2) float64, in few operations: each takes some us."""
+    if damping.shape != frequency.shape:
+        damping, frequency = torch.broadcast_tensors(damping, frequency)
+    parts = torch.stack((-damping, frequency), dim=-1).double()
     if isinstance(step, Tensor):
         step = step.double()
-        step = step[:, None] if step.dim() else step
-    return torch.complex(
-        *torch.broadcast_tensors(-damping.double() * step, frequency.double() * step)
-    )
+        return parts * (step[:, None, None] if step.dim() else step)
+    return parts if step == 1 else parts * step
 
 
 def canonical(a: Arguments) -> Canonical:
@@ -70,16 +77,16 @@ def canonical(a: Arguments) -> Canonical:
     real = state_dtype(a.u.dtype)
     sweeps = 2 if a.direction == "both" else 1
 
-    def modes(x: Tensor) -> Tensor:
-        return torch.view_as_real(x.expand(sweeps, *x.shape[-2:]).contiguous())
+    def modes(parts: Tensor) -> Tensor:
+        return parts.expand(sweeps, *parts.shape[-3:]).contiguous()
 
     state = a.initial_state
     if state is not None:
-        state = torch.view_as_real(state if sweeps == 2 else state[None])
+        state = torch.view_as_real((state if sweeps == 2 else state[None]).resolve_conj())
     return Canonical(
         a.u,
-        modes(rates(a.damping, a.frequency, a.step)),
-        modes(a.coeff),
+        modes(_rate_parts(a.damping, a.frequency, a.step)),
+        modes(torch.view_as_real(a.coeff.resolve_conj())),
         a.D if a.D is None else a.D.to(real),
         state,
         DIRECTIONS.index(a.direction),
@@ -94,14 +101,10 @@ def final_state_of(state: Tensor) -> Tensor:
     return state if state.shape[0] == 2 else state[0]
 
 
-def check(
-    u, damping, frequency, coeff, D, step, initial_state, direction, boundary, dim
-) -> Arguments:
+def check(given: Arguments) -> Arguments:
     """Raise for arguments that do not fit; say which, what came and what would serve."""
-    given = Arguments(
-        u, damping, frequency, coeff, D, step, initial_state, direction, boundary, dim
-    )
     _check_types(given)
+    u, dim = given.u, given.dim
     if u.dim() < 3:
         raise ValueError(f"u has shape {tuple(u.shape)}; expected (B, H, *grid)")
     if not (2 <= dim < u.dim() or 2 - u.dim() <= dim < 0):
@@ -116,7 +119,7 @@ def check(
         value = getattr(given, name)
         if isinstance(value, Tensor) and value.device != u.device:
             raise ValueError(f"{name} is on {value.device}; expected {u.device}, where u is")
-    check_values(damping, step, boundary == "periodic")
+    check_values(given.damping, given.step, given.boundary == "periodic")
     return given
 
 
@@ -140,13 +143,13 @@ def _check_types(a: Arguments) -> None:
         )
 
 
-def expect_tensor(name: str, value, optional: bool = False) -> None:
+def expect_tensor(name: str, value: object, optional: bool = False) -> None:
     if not (isinstance(value, Tensor) or (optional and value is None)):
         wanted = "a Tensor or None" if optional else "a Tensor"
         raise TypeError(f"{name} is of type {type(value).__name__}; expected {wanted}")
 
 
-def check_step_type(step) -> None:
+def check_step_type(step: object) -> None:
     if isinstance(step, bool) or not isinstance(step, (int, float, Tensor)):
         raise TypeError(f"step is of type {type(step).__name__}; expected a number or a Tensor")
 
@@ -164,7 +167,10 @@ def _check_shapes(a: Arguments) -> None:
         expect_shape("initial_state", a.initial_state, f"({letters})", expected)
 
 
-def check_modes(damping, frequency, coeff, D, step, channels: int, two_sweeps: bool) -> None:
+def check_modes(
+    damping: Tensor, frequency: Tensor, coeff: Tensor, D: Tensor | None, step: float | Tensor,
+    channels: int, two_sweeps: bool,
+) -> None:  # fmt: skip
     """Shapes of what a mode or a channel has: (H, N), (2, H, N) for two sweeps, (H,)."""
     if damping.dim() < 2 or damping.shape[-2] != channels or damping.shape[-1] < 1:
         raise ValueError(
@@ -199,7 +205,10 @@ def _check_dtypes(a: Arguments) -> None:
     expect_dtype("initial_state", a.initial_state, (COMPLEX[state_dtype(activation)],))
 
 
-def check_mode_dtypes(activation: torch.dtype, damping, frequency, coeff, D, step) -> None:
+def check_mode_dtypes(
+    activation: torch.dtype, damping: Tensor, frequency: Tensor, coeff: Tensor, D: Tensor | None,
+    step: float | Tensor,
+) -> None:  # fmt: skip
     real = state_dtype(activation)
     for name, value in (("damping", damping), ("frequency", frequency), ("step", step)):
         if isinstance(value, Tensor):
@@ -216,22 +225,22 @@ def expect_dtype(name: str, value: Tensor | None, allowed: tuple[torch.dtype, ..
 
 def check_values(damping: Tensor, step: float | Tensor, periodic: bool = False) -> None:
     """Refuse negative damping and steps; NaN passes, to propagate."""
-    if _anywhere(damping < 0):
+    if _anywhere(damping, lambda x: x < 0):
         raise ValueError(f"damping has the negative value {damping.min().item():g}; expected >= 0")
-    if periodic and _anywhere(damping == 0):
+    if periodic and _anywhere(damping, lambda x: x == 0):
         raise ValueError("damping has the value 0; expected > 0 with boundary='periodic'")
     if isinstance(step, Tensor):
-        if _anywhere(step <= 0):
+        if _anywhere(step, lambda x: x <= 0):
             raise ValueError(f"step has the value {step.min().item():g}; expected > 0")
     elif step <= 0:
         raise ValueError(f"step is {step}; expected > 0")
 
 
-def _anywhere(condition: Tensor) -> bool:
+def _anywhere(x: Tensor, condition: Callable[[Tensor], Tensor]) -> bool:
     """Whether it holds somewhere; False where values cannot be read, or only by a stall."""
-    if torch.compiler.is_compiling() or condition.device.type != "cpu":
+    if torch.compiler.is_compiling() or x.device.type != "cpu":
         return False
     try:
-        return bool(condition.any())
+        return bool(condition(x).any())
     except RuntimeError:  # under vmap
         return False

@@ -10,6 +10,7 @@ from before it is its N states: found from each chunk's own sums by doubling (Hi
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -25,8 +26,9 @@ def damped_conv(arguments: Arguments) -> tuple[Tensor, Tensor]:
 
 
 def convolve(
-    u, rate, coeff, D, initial_state, direction: int, periodic: bool, dim: int
-) -> tuple[Tensor, Tensor]:
+    u: Tensor, rate: Tensor, coeff: Tensor, D: Tensor | None, initial_state: Tensor | None,
+    direction: int, periodic: bool, dim: int,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The same from and to canonical arguments (see `arguments.Canonical`)."""
     lines = u.to(state_dtype(u.dtype)).movedim((1, dim), (0, -1))
     x = lines.flatten(1, -2)  # (H, lines, L)
@@ -107,7 +109,7 @@ def _project(x: Tensor, powers: Tensor) -> Tensor:
     return torch.view_as_complex((x @ weights).unflatten(-1, (-1, 2)).contiguous())
 
 
-def _accumulate(h: Tensor, decay) -> Tensor:
+def _accumulate(h: Tensor, decay: Callable[[int], Tensor]) -> Tensor:
     """sum_m decay(m) h_{c-m} for every chunk c of h (H, lines, chunks, N)."""
     m = 1
     while m < h.shape[2]:

@@ -10,8 +10,9 @@ from .kernel_triton_launch import Call
 
 
 def damped_conv_fwd_triton(
-    u, rate, coeff, D, initial_state, direction, periodic, dim, want_state
-) -> tuple[Tensor, Tensor]:
+    u: Tensor, rate: Tensor, coeff: Tensor, D: Tensor | None, initial_state: Tensor | None,
+    direction: int, periodic: bool, dim: int, want_state: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """(out, final_state); see `function`."""
     out = torch.empty_like(u)
     others = [n for i, n in enumerate(u.shape) if i != dim]
@@ -24,8 +25,10 @@ def damped_conv_fwd_triton(
 
 
 def damped_conv_bwd_triton(
-    v_out, v_final_state, u, rate, coeff, D, initial_state, direction, periodic, dim, needs
-) -> tuple[Tensor, ...]:
+    v_out: Tensor, v_final_state: Tensor | None, u: Tensor, rate: Tensor, coeff: Tensor,
+    D: Tensor | None, initial_state: Tensor | None, direction: int, periodic: bool, dim: int,
+    needs: list[bool],
+) -> tuple[Tensor, ...]:  # fmt: skip
     """The five cotangents; see `function`."""
     inputs = (u, rate, coeff, D, initial_state)
     results = [

@@ -52,6 +52,6 @@ class Array(NamedTuple):
     """
 
     pointer: object
-    rows: tuple
+    rows: tuple[int, ...]
     channel: int
-    outer: tuple
+    outer: tuple[int, ...]

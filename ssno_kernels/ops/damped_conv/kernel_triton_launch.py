@@ -66,7 +66,7 @@ class Call:
         return tables, lags
 
     def tiles(self) -> int:
-        return triton.cdiv(self.S.rows, self.S.lines) * self.S.segments
+        return int(triton.cdiv(self.S.rows, self.S.lines)) * self.S.segments
 
     def apply(
         self, x: Tensor, out: Tensor | None, enter: Tensor | None, leave: Tensor | None,
@@ -103,7 +103,9 @@ class Call:
             blocks, int(S.blocks > 0), 8, F.constants(), num_warps=8,
         )  # fmt: skip
 
-    def _carried(self, x, enter, leave, transposed: bool):
+    def _carried(
+        self, x: Tensor, enter: Tensor | None, leave: Tensor | None, transposed: bool
+    ) -> Array:
         """The states before the segments of lines."""
         S, F = self.S, self.F
         ends = self.tables.new_empty((S.segments, F.sweeps, S.rows, S.channels, S.modes, 2))
@@ -118,7 +120,10 @@ class Call:
         )  # fmt: skip
         return edges
 
-    def _launch(self, x, out, before, after, transposed: bool) -> None:
+    def _launch(
+        self, x: Tensor, out: Tensor | None, before: Array | None, after: Array | None,
+        transposed: bool,
+    ) -> None:  # fmt: skip
         damped_conv_tile_kernel[(self.tiles() * self.S.channels,)](
             self.lines.samples(out), self.lines.samples(x), before, after, self.tables, self.lags,
             self.lines.inner(), *self.S, transposed, self.F.constants(), num_warps=self.warps,

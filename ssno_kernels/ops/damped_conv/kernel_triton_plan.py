@@ -56,8 +56,8 @@ def lines_of(u: Tensor, dim: int, swept: list[Tensor | None], states: list[Tenso
     """
     axes = [a for a in range(u.dim()) if a not in (1, dim) and u.shape[a] != 1]
     every = Lines(tuple(axes), tuple(u.shape[a] for a in axes), dim)
-    rows = [every.samples(x).rows for x in swept if x is not None]
-    rows += [every.states(x).rows for x in states if x is not None]
+    arrays = [*map(every.samples, swept), *map(every.states, states)]
+    rows = [array.rows for array in arrays if array is not None]
     kept: list[int] = []
     sizes: list[int] = []
     for i, axis in enumerate(axes):
@@ -82,8 +82,10 @@ def chunk_steps(length: int) -> int:
     return 16 if length <= 16 else 32 if length <= 32 else 64
 
 
-def plan(u: Tensor, rate: Tensor, lines: Lines, direction: int, periodic: bool, has_states: bool):
-    """Flags and sizes; `has_states`: initial or final ones are given or asked for."""
+def plan(
+    u: Tensor, rate: Tensor, lines: Lines, direction: int, periodic: bool, has_states: bool
+) -> tuple[Flags, Sizes, bool]:
+    """Flags, sizes, whether states are carried; `has_states`: some are given or asked for."""
     length, channels = u.shape[lines.dim], u.shape[1]
     sweeps, _, modes, _ = rate.shape
     steps = chunk_steps(length)

@@ -8,8 +8,9 @@ from torch import Tensor
 
 
 def damped_conv(
-    u, damping, frequency, coeff, D, step, initial_state, direction, boundary, dim
-) -> tuple[Tensor, Tensor]:
+    u: Tensor, damping: Tensor, frequency: Tensor, coeff: Tensor, D: Tensor | None,
+    step: float | Tensor, initial_state: Tensor | None, direction: str, boundary: str, dim: int,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """(D1) to (D5) of the public docstring, step by step in float64; returns (out, final_state)."""
     x = u.double().movedim(dim, -1)  # (B, H, *others, L)
     others = [1] * (x.dim() - 3)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ def make_inputs(
     parameters: torch.dtype | None = None,
     extras: str = "D state",
     seed: int = 0,
-    **options,
+    **options: Any,
 ) -> Inputs:
     """Random inputs whose modes remember from one to some tens of samples.
 
@@ -124,11 +125,11 @@ SAMPLES = (
 )
 
 
-def _bad(name: str, match: str, error: type[Exception] = ValueError, **changes) -> BadInput:
+def _bad(name: str, match: str, error: type[Exception] = ValueError, **changes: Any) -> BadInput:
     return BadInput(name, with_(**changes), error, match)
 
 
-PERIODIC = {"boundary": "periodic", "initial_state": None}
+PERIODIC: Inputs = {"boundary": "periodic", "initial_state": None}
 BAD_INPUTS = (
     _bad("u-rank", r"u has shape \(3, 37\); expected \(B, H", u=lambda x: x[0]),
     _bad("u-no-length", "u has shape .*L = shape.2. >= 1", u=lambda x: x[..., :0]),
@@ -186,7 +187,9 @@ BAD_INPUTS = (
 )
 
 
-def _shape(name: str, dtype: torch.dtype = torch.float32, quick: bool = False, **sizes: int):
+def _shape(
+    name: str, dtype: torch.dtype = torch.float32, quick: bool = False, **sizes: int
+) -> BenchShape:
     """B counts all lines of a channel: `rows` of them for each batch; S is the number of sweeps."""
     return BenchShape(name, {"rows": 1, "dim": 2, "S": 2, "D": 64, "N": 32} | sizes, dtype, quick)
 

@@ -90,7 +90,9 @@ def damped_conv_kernel(
     return k.flatten(-2)[..., :length].to(real)
 
 
-def _check_modes(damping, frequency, coeff, D, step) -> None:
+def _check_modes(
+    damping: object, frequency: object, coeff: object, D: object, step: object
+) -> None:
     for name, value in (("damping", damping), ("frequency", frequency), ("coeff", coeff)):
         check.expect_tensor(name, value)
     check.expect_tensor("D", D, optional=True)

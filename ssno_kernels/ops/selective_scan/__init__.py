@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Literal, overload
 
+import torch
 from torch import Tensor
 
 from ...registry import choose
 from ..autocast import autocasts
-from . import composite, function, packed, reference
+from . import composite, function, packed, packed_operator, reference
 from .arguments import Arguments, check
 from .packed import seq_idx_from_cu_seqlens
 from .stepwise import selective_scan_step
@@ -17,6 +19,30 @@ from .stepwise import selective_scan_step
 __all__ = ["selective_scan", "selective_scan_step", "seq_idx_from_cu_seqlens"]
 
 
+@overload
+def selective_scan(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = ...,
+    z: Tensor | None = ..., delta_bias: Tensor | None = ..., delta_softplus: bool = ..., *,
+    delta_weight: Tensor | None = ..., initial_state: Tensor | None = ...,
+    return_final_state: Literal[False] = ..., reverse: bool = ..., seq_idx: Tensor | None = ...,
+    backend: str | None = ...,
+) -> Tensor: ...  # fmt: skip
+@overload
+def selective_scan(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = ...,
+    z: Tensor | None = ..., delta_bias: Tensor | None = ..., delta_softplus: bool = ..., *,
+    delta_weight: Tensor | None = ..., initial_state: Tensor | None = ...,
+    return_final_state: Literal[True], reverse: bool = ..., seq_idx: Tensor | None = ...,
+    backend: str | None = ...,
+) -> tuple[Tensor, Tensor]: ...  # fmt: skip
+@overload
+def selective_scan(
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None = ...,
+    z: Tensor | None = ..., delta_bias: Tensor | None = ..., delta_softplus: bool = ..., *,
+    delta_weight: Tensor | None = ..., initial_state: Tensor | None = ...,
+    return_final_state: bool, reverse: bool = ..., seq_idx: Tensor | None = ...,
+    backend: str | None = ...,
+) -> Tensor | tuple[Tensor, Tensor]: ...  # fmt: skip
 @autocasts("u", "delta", "B", "C", "z")
 def selective_scan(
     u: Tensor,
@@ -78,7 +104,8 @@ def selective_scan(
             after the other: where it differs from the step before, a sequence starts from a state
             of zeros. The states given and returned belong to the first and the last sequence that
             the sweep meets. One scan for each stretch without a start in any row; its values are
-            read, so a graph cannot be traced through. `seq_idx_from_cu_seqlens` makes it.
+            read, so no CUDA graph captures it, and torch.compile traces it for kernels alone.
+            `seq_idx_from_cu_seqlens` makes it.
         backend: force 'cuda', 'triton', 'cpu', 'composite' or 'reference'; None chooses.
 
     u, delta, z and variable B, C share one dtype. A, D, delta_bias, delta_weight, constant B, C and
@@ -98,20 +125,31 @@ def selective_scan(
     Semantics are those of mamba_ssm's ``selective_scan_ref``, without its limits.
     """
     arguments = check(
-        u, delta, A, B, C, D, z, delta_bias, delta_weight, initial_state, delta_softplus, reverse
-    )
+        Arguments(
+            u, delta, A, B, C, D, z, delta_bias, delta_weight, initial_state,
+            delta_softplus, reverse,
+        )
+    )  # fmt: skip
     name = choose("selective_scan", u.device, backend)
     run = partial(_run, name)
+    traced = torch.compiler.is_compiling() and name not in ("composite", "reference")
     if seq_idx is None:
         out, final_state = run(return_final_state, arguments)
+    elif traced:
+        out, final_state = packed_operator.selective_scan(
+            name, return_final_state, arguments, seq_idx
+        )
     else:
         out, final_state = packed.selective_scan(run, return_final_state, arguments, seq_idx)
-    return (out, final_state) if return_final_state else out
+    if not return_final_state:
+        return out
+    assert final_state is not None
+    return out, final_state
 
 
 def _run(backend: str, want_state: bool, arguments: Arguments) -> tuple[Tensor, Tensor | None]:
     if backend == "reference":
         return reference.selective_scan(*arguments)
     if backend == "composite":
-        return composite.selective_scan(*arguments)
-    return function.selective_scan(backend, want_state, *arguments)
+        return composite.selective_scan(arguments)
+    return function.selective_scan(backend, want_state, arguments)

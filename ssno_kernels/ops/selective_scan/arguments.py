@@ -35,13 +35,8 @@ def state_dtype(activation: torch.dtype) -> torch.dtype:
     return torch.float64 if activation == torch.float64 else torch.float32
 
 
-def check(
-    u, delta, A, B, C, D, z, delta_bias, delta_weight, initial_state, delta_softplus, reverse
-) -> Arguments:
+def check(given: Arguments) -> Arguments:
     """Raise for arguments that do not fit; say which, what came and what would serve."""
-    given = Arguments(
-        u, delta, A, B, C, D, z, delta_bias, delta_weight, initial_state, delta_softplus, reverse
-    )
     for name, value in zip(Arguments._fields, given, strict=True):
         optional = name not in ("u", "delta", "A", "B", "C")
         if name in ("delta_softplus", "reverse"):
@@ -53,8 +48,8 @@ def check(
     _check_shapes(given)
     _check_dtypes(given)
     for name, value in zip(Arguments._fields, given, strict=True):
-        if isinstance(value, Tensor) and value.device != u.device:
-            raise ValueError(f"{name} is on {value.device}; expected {u.device}, where u is")
+        if isinstance(value, Tensor) and value.device != given.u.device:
+            raise ValueError(f"{name} is on {value.device}; expected {given.u.device}, where u is")
     return given
 
 
@@ -148,23 +143,24 @@ def canonical(a: Arguments) -> Arguments:
     real = state_dtype(a.u.dtype)
     is_complex = a.A.is_complex()
 
-    def parameter(x: Tensor | None, as_complex: bool = False) -> Tensor | None:
-        if x is None:
-            return None
-        return torch.view_as_real(x.to(COMPLEX[real])) if as_complex else x.to(real)
+    def parameter(x: Tensor) -> Tensor:
+        return torch.view_as_real(x.to(COMPLEX[real])) if is_complex else x.to(real)
+
+    def optional(x: Tensor | None) -> Tensor | None:
+        return None if x is None else x.to(real)
 
     def projection(M: Tensor) -> Tensor:
         if M.dim() == 2:
-            return parameter(M, is_complex)
+            return parameter(M)
         M = M[:, None] if M.dim() == 3 else M
         return M.unflatten(-1, (a.u.shape[2], 2)) if is_complex else M
 
     return a._replace(
-        A=parameter(a.A, is_complex),
+        A=parameter(a.A),
         B=projection(a.B),
         C=projection(a.C),
-        D=parameter(a.D),
-        delta_bias=parameter(a.delta_bias),
-        delta_weight=parameter(a.delta_weight),
-        initial_state=parameter(a.initial_state, is_complex),
+        D=optional(a.D),
+        delta_bias=optional(a.delta_bias),
+        delta_weight=optional(a.delta_weight),
+        initial_state=None if a.initial_state is None else parameter(a.initial_state),
     )

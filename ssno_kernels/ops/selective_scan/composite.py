@@ -20,15 +20,17 @@ from .arguments import Arguments, canonical, state_dtype
 CHUNK = 32
 
 
-def selective_scan(*arguments) -> tuple[Tensor, Tensor]:
+def selective_scan(arguments: Arguments) -> tuple[Tensor, Tensor]:
     """(out, final_state) of the public docstring from its checked arguments."""
-    out, h = scan(*canonical(Arguments(*arguments)))
+    out, h = scan(*canonical(arguments))
     return out, torch.view_as_complex(h.contiguous()) if h.dim() == 4 else h
 
 
 def scan(
-    u, delta, A, B, C, D, z, delta_bias, delta_weight, initial_state, delta_softplus, reverse
-) -> tuple[Tensor, Tensor]:
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, z: Tensor | None,
+    delta_bias: Tensor | None, delta_weight: Tensor | None, initial_state: Tensor | None,
+    delta_softplus: bool, reverse: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The same from and to canonical arguments (see `arguments.canonical`)."""
     real = state_dtype(u.dtype)
     is_complex = A.dim() == 3

@@ -18,24 +18,44 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
 from ..kernels import define, kernel, like_or_empty
-from ..transforms import Axes, call, cotangents, not_needed, of_needed, pullback
+from ..transforms import (
+    Axes,
+    Context,
+    Operation,
+    call,
+    cotangents,
+    not_needed,
+    of_needed,
+    pullback,
+)
 from . import composite
 from .arguments import Arguments, canonical
 
-_INPUTS = (
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+Maybe = Tensor | None
+Tensors = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Maybe, Maybe, Maybe, Maybe, Maybe]
+_Options = tuple[str, bool, bool, bool, int, bool]
+"""backend, delta_softplus, reverse, want_state, interval, whether to save checkpoints"""
+_BackwardOptions = tuple[str, bool, bool, int, list[bool]]
+"""backend, delta_softplus, reverse, interval, needs"""
+
+INPUTS = (
     "Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D, Tensor? z, "
     "Tensor? delta_bias, Tensor? delta_weight, Tensor? initial_state, bool delta_softplus, "
     "bool reverse"
 )
 _SCHEMAS = {
-    "fwd": f"({_INPUTS}, bool want_state, int interval) -> (Tensor, Tensor, Tensor)",
+    "fwd": f"({INPUTS}, bool want_state, int interval) -> (Tensor, Tensor, Tensor)",
     "bwd": "(Tensor v_out, Tensor? v_final_state, Tensor checkpoints, "
-    f"{_INPUTS}, int interval, bool[] needs) -> ({', '.join(['Tensor'] * 10)})",
+    f"{INPUTS}, int interval, bool[] needs) -> ({', '.join(['Tensor'] * 10)})",
 }
 
 
@@ -47,9 +67,11 @@ def checkpoint_interval(states: int) -> int:
     return interval
 
 
-def selective_scan(backend: str, want_state: bool, *arguments) -> tuple[Tensor, Tensor | None]:
+def selective_scan(
+    backend: str, want_state: bool, arguments: Arguments
+) -> tuple[Tensor, Tensor | None]:
     """(out, final_state) by the kernels of a backend; final_state is None where not wanted."""
-    a = canonical(Arguments(*arguments))
+    a = canonical(arguments)
     save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in a[:10])
     interval = checkpoint_interval(a.A[0].numel())
     options = (backend, a.delta_softplus, a.reverse, want_state, interval, save)
@@ -59,29 +81,51 @@ def selective_scan(backend: str, want_state: bool, *arguments) -> tuple[Tensor, 
     return out, torch.view_as_complex(state) if state.dim() == 4 else state
 
 
-class SelectiveScan(torch.autograd.Function):
+class _Context(Context, Protocol):
+    saved_tensors: tuple[Unpack[Tensors], Tensor]
+    backend: str
+    options: list[bool]
+    interval: int
+    saved: bool
+
+
+class _BackwardContext(Context, Protocol):
+    saved_tensors: tuple[Tensor, Maybe, Unpack[Tensors]]
+    options: _BackwardOptions
+
+
+class SelectiveScan(Operation):
     """out, final_state, checkpoints from canonical arguments."""
 
     # no starred parameters: torch.compile knows a forward without ctx by their number
 
     @staticmethod
-    def forward(options, u, delta, A, B, C, D, z, delta_bias, delta_weight, initial_state):
+    def forward(
+        options: _Options, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Maybe,
+        z: Maybe, delta_bias: Maybe, delta_weight: Maybe, initial_state: Maybe,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
         backend, delta_softplus, reverse, want_state, interval, save = options
         tensors = (u, delta, A, B, C, D, z, delta_bias, delta_weight, initial_state)
-        return kernel("selective_scan", "fwd", backend)(
+        result: tuple[Tensor, Tensor, Tensor] = kernel("selective_scan", "fwd", backend)(
             *tensors, delta_softplus, reverse, want_state, interval if save else 0
         )
+        return result
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(
+        ctx: _Context,
+        inputs: tuple[_Options, Unpack[Tensors]],
+        output: tuple[Tensor, Tensor, Tensor],
+    ) -> None:
         ctx.backend, *ctx.options, want_state, ctx.interval, ctx.saved = inputs[0]
         ctx.save_for_backward(*inputs[1:], output[2])
         ctx.mark_non_differentiable(*(output[2:] if want_state else output[1:]))
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx, v_out, v_final_state, _):
-        *tensors, checkpoints = ctx.saved_tensors
+    def backward(ctx: _Context, v_out: Maybe, v_final_state: Maybe, _: None) -> tuple[Maybe, ...]:
+        saved = ctx.saved_tensors
+        tensors, checkpoints = saved[:10], saved[10]
         if v_out is None and v_final_state is None:
             return (None,) * 11
         if not ctx.saved:
@@ -96,53 +140,68 @@ class SelectiveScan(torch.autograd.Function):
         return None, *(v if need else None for v, need in zip(v, needs, strict=True))
 
     @staticmethod
-    def composite(options, *tensors):
+    def composite(
+        options: _Options, *tensors: Unpack[Tensors]
+    ) -> tuple[Tensor, Tensor | None, None]:
         _, delta_softplus, reverse, want_state, *_ = options
         out, state = composite.scan(*tensors, delta_softplus, reverse)
         return out, state if want_state else None, None
 
     @staticmethod
-    def batch_axes(options, ranks) -> tuple[Axes, Axes]:
+    def batch_axes(options: _Options, ranks: Sequence[int]) -> tuple[Axes, Axes]:
         *_, want_state, _, save = options
         return _batch_axes(ranks), (0, 0 if want_state else None, 0 if save else None)
 
 
-class SelectiveScanBackward(torch.autograd.Function):
+class SelectiveScanBackward(Operation):
     """The ten cotangents; itself differentiable, through the composite."""
 
     @staticmethod
     def forward(
-        options, checkpoints, v_out, v_state, u, delta, A, B, C, D, z, bias, weight, initial_state
-    ):
+        options: _BackwardOptions, checkpoints: Tensor, v_out: Tensor, v_state: Maybe, u: Tensor,
+        delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Maybe, z: Maybe, bias: Maybe,
+        weight: Maybe, initial_state: Maybe,
+    ) -> tuple[Tensor, ...]:  # fmt: skip
         backend, delta_softplus, reverse, interval, needs = options
         tensors = (u, delta, A, B, C, D, z, bias, weight, initial_state)
-        return kernel("selective_scan", "bwd", backend)(
+        result: tuple[Tensor, ...] = kernel("selective_scan", "bwd", backend)(
             v_out, v_state, checkpoints, *tensors, delta_softplus, reverse, interval, needs
         )
+        return result
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
+    def setup_context(
+        ctx: _BackwardContext,
+        inputs: tuple[_BackwardOptions, Tensor, Tensor, Maybe, Unpack[Tensors]],
+        output: tuple[Tensor, ...],
+    ) -> None:
         ctx.options = inputs[0]
         ctx.save_for_backward(*inputs[2:])
         ctx.mark_non_differentiable(*not_needed(output, inputs[0][-1]))
         ctx.set_materialize_grads(False)
 
     @staticmethod
-    def backward(ctx, *w):
+    def backward(ctx: _BackwardContext, *w: Maybe) -> tuple[Maybe, ...]:
         run = partial(SelectiveScanBackward.composite, ctx.options, None)
         return None, None, *pullback(run, ctx.saved_tensors, w)
 
     @staticmethod
-    def composite(options, checkpoints, v_out, v_state, *tensors):
+    def composite(
+        options: _BackwardOptions,
+        checkpoints: Maybe,
+        v_out: Tensor,
+        v_state: Maybe,
+        *tensors: Unpack[Tensors],
+    ) -> list[Maybe]:
         _, delta_softplus, reverse, _, needs = options
 
-        def run(*inputs):
+        def run(*inputs: Unpack[Tensors]) -> tuple[Tensor, Tensor]:
             return composite.scan(*inputs, delta_softplus, reverse)
 
         return cotangents(run, (v_out, v_state), tensors, needs)
 
     @staticmethod
-    def batch_axes(options, ranks) -> tuple[Axes, Axes | None]:
+    def batch_axes(options: _BackwardOptions, ranks: Sequence[int]) -> tuple[Axes, Axes | None]:
         axes = _batch_axes(ranks[3:])
         return (0, 0, 0, *axes), of_needed(axes, options[-1])
 
@@ -154,8 +213,10 @@ def _batch_axes(ranks: Sequence[int]) -> Axes:
 
 
 def _fake_fwd(
-    u, delta, A, B, C, D, z, bias, weight, initial_state, softplus, reverse, want_state, interval
-):
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Maybe, z: Maybe, bias: Maybe,
+    weight: Maybe, initial_state: Maybe, softplus: bool, reverse: bool, want_state: bool,
+    interval: int,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     batch, channels, length = u.shape
     state = A.new_empty(batch, *A.shape) if want_state else A.new_empty(0)
     saved = (length + interval - 1) // interval - 1 if interval else 0
@@ -163,8 +224,11 @@ def _fake_fwd(
     return torch.empty_like(u), state, checkpoints
 
 
-def _fake_bwd(v_out, v_final_state, checkpoints, *inputs):
-    return like_or_empty(inputs[:10], inputs[13])
+def _fake_bwd(
+    v_out: Tensor, v_final_state: Maybe, checkpoints: Tensor,
+    *inputs: Unpack[tuple[Unpack[Tensors], bool, bool, int, list[bool]]],
+) -> tuple[Tensor, ...]:  # fmt: skip
+    return like_or_empty(*inputs[:10], needs=inputs[13])
 
 
 define("selective_scan", __package__, _SCHEMAS, {"fwd": _fake_fwd, "bwd": _fake_bwd})

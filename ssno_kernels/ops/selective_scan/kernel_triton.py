@@ -13,8 +13,10 @@ from .kernel_triton_launch import backward, forward
 
 
 def selective_scan_fwd_triton(
-    u, delta, A, B, C, D, z, bias, weight, initial_state, softplus, reverse, want_state, interval
-) -> tuple[Tensor, Tensor, Tensor]:
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None,
+    z: Tensor | None, bias: Tensor | None, weight: Tensor | None, initial_state: Tensor | None,
+    softplus: bool, reverse: bool, want_state: bool, interval: int,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """(out, final_state, checkpoints); see `function`."""
     batch, channels, length = u.shape
     out = torch.empty_like(u)
@@ -25,12 +27,15 @@ def selective_scan_fwd_triton(
         checkpoints = A.new_empty(batch, saved, A[0].numel(), channels)
     X = Inputs(u, delta, A, B, C, D, z, bias, weight, initial_state)
     forward(X, softplus, reverse, out, final=final, checkpoints=checkpoints, interval=interval)
-    return out, *(A.new_empty(0) if x is None else x for x in (final, checkpoints))
+    final, checkpoints = (A.new_empty(0) if x is None else x for x in (final, checkpoints))
+    return out, final, checkpoints
 
 
 def selective_scan_bwd_triton(
-    v_out, v_final_state, checkpoints,
-    u, delta, A, B, C, D, z, bias, weight, initial_state, softplus, reverse, interval, needs,
+    v_out: Tensor, v_final_state: Tensor | None, checkpoints: Tensor, u: Tensor, delta: Tensor,
+    A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, z: Tensor | None, bias: Tensor | None,
+    weight: Tensor | None, initial_state: Tensor | None, softplus: bool, reverse: bool,
+    interval: int, needs: list[bool],
 ) -> tuple[Tensor, ...]:  # fmt: skip
     """The ten cotangents; see `function`."""
     X = Inputs(u, delta, A, B, C, D, z, bias, weight, initial_state)

@@ -47,12 +47,12 @@ class Inputs(NamedTuple):
 class Strides(NamedTuple):
     """Of (B, D, *grid) tensors; of B, C (B, G, N, im, *grid); of a state (chunk, B, D, N, im)."""
 
-    u: tuple
-    delta: tuple
-    B: tuple
-    C: tuple
-    z: tuple
-    state: tuple
+    u: tuple[int, ...]
+    delta: tuple[int, ...]
+    B: tuple[int, ...]
+    C: tuple[int, ...]
+    z: tuple[int, ...]
+    state: tuple[int, ...]
 
 
 class Sizes(NamedTuple):
@@ -60,7 +60,7 @@ class Sizes(NamedTuple):
 
     channels: int
     length: int
-    inner: tuple  # sizes of the axes of the grid but for the slowest
+    inner: tuple[int, ...]  # sizes of the axes of the grid but for the slowest
     chunk: int
     interval: int
     scans: int  # that save checkpoints, one after the other, in each entry of the batch

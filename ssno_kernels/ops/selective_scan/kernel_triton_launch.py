@@ -28,7 +28,7 @@ import triton
 from torch import Tensor
 
 from . import kernel_triton_plan as plan
-from .kernel_triton_arguments import Flags, Inputs, Sizes
+from .kernel_triton_arguments import Flags, Inputs, Sizes, Strides
 from .kernel_triton_bwd import (
     Gradients,
     GradientStrides,
@@ -59,7 +59,8 @@ def forward(
     """
     if X.u.shape[0] == 0:
         return
-    X, (out, before) = plan.fold(X, [out, before])
+    X, (rows, before) = plan.fold(X, [out, before])
+    assert rows is not None
     F = plan.flags(X, softplus, reverse, plan.FORWARD_STEPS)
     S, chunks = plan.sizes(X, F, interval or 64, scans, enough=2)
     X, strides = plan.for_kernel(X, F)
@@ -77,7 +78,7 @@ def forward(
         _carry(ends, decays, X.state, F, 0, 1)
         X, strides = X._replace(state=ends), strides._replace(state=ends_strides)
     selective_scan_fwd_kernel[programs](
-        out, out.stride(), before, partial, (0, 0, 0) if partial is None else partial.stride(),
+        rows, rows.stride(), before, partial, (0, 0, 0) if partial is None else partial.stride(),
         final, state_strides(final, F.is_complex), checkpoints, X, strides, chunks, S,
         F.constants(), num_warps=1,
     )  # fmt: skip
@@ -102,7 +103,8 @@ def backward(
     """
     grid = X.u.shape[2:]
     swept = [results.u, v_u_before, None if X.weight is not None else results.delta, results.z]
-    X, (v_out, v_u, v_u_before, v_delta, v_z) = plan.fold(X, [v_out, *swept])
+    X, (v_rows, v_u, v_u_before, v_delta, v_z) = plan.fold(X, [v_out, *swept])
+    assert v_rows is not None
     steps = plan.backward_steps(X.u.device, X.weight is not None)
     F = plan.flags(X, softplus, reverse, steps)
     S, chunks = plan.sizes(X, F, interval, scans, enough=8)
@@ -113,7 +115,7 @@ def backward(
     G = G._replace(**_partials(results, X.A, batch, parts, chunks, F, S))
     if batch > 0 and any(v is not None for v in G):
         X, strides = plan.for_kernel(X, F)
-        _adjoint(G, v_u_before, v_out, v_final_state, checkpoints, X, strides, parts, chunks, F, S)
+        _adjoint(G, v_u_before, v_rows, v_final_state, checkpoints, X, strides, parts, chunks, F, S)
     _reduce(results, G, grid, F, S)
 
 
@@ -124,7 +126,9 @@ def _chunk_ends(X: Inputs, chunks: int, F: Flags) -> tuple[Tensor, Tensor]:
     return X.A.new_empty(shape), X.A.new_empty(shape)
 
 
-def _carry(ends, decays, state, F: Flags, first: int, step: int) -> None:
+def _carry(
+    ends: Tensor, decays: Tensor, state: Tensor | None, F: Flags, first: int, step: int
+) -> None:
     """Put the states that enter the chunks in the place of `ends`."""
     count = ends[0].numel() // (1 + F.is_complex)
     carry_kernel[(triton.cdiv(count, 128),)](
@@ -134,8 +138,9 @@ def _carry(ends, decays, state, F: Flags, first: int, step: int) -> None:
 
 
 def _adjoint(
-    G, v_u_before, v_out, v_final_state, checkpoints, X, strides, parts: int, chunks: int, F, S
-) -> None:
+    G: Gradients, v_u_before: Tensor | None, v_out: Tensor, v_final_state: Tensor | None,
+    checkpoints: Tensor, X: Inputs, strides: Strides, parts: int, chunks: int, F: Flags, S: Sizes,
+) -> None:  # fmt: skip
     batch = v_out.shape[0]
     carry, carry_strides = v_final_state, state_strides(v_final_state, F.is_complex)
     if chunks > 1:
@@ -150,7 +155,9 @@ def _adjoint(
     programs = min(units, 16 * plan.processors(v_out.device))
     scratch, scratch_sizes = _scratch(X.A, programs, F, S)
     gradient_strides = GradientStrides(
-        *(row_strides(x, F) for x in (G.u, None if F.rank else G.delta, G.z)),
+        row_strides(G.u, F),
+        row_strides(None if F.rank else G.delta, F),
+        row_strides(G.z, F),
         state_strides(G.state, F.is_complex),
     )
     selective_scan_bwd_kernel[(programs,)](
@@ -168,11 +175,13 @@ def _scratch(A: Tensor, programs: int, F: Flags, S: Sizes) -> tuple[Scratch, tup
         3 * F.block_d * S.chunk if F.states > F.block_n else 0,
         F.block_d * S.interval if F.rank else 0,
     )
-    return Scratch(*(A.new_empty(programs * size) if size else None for size in sizes)), sizes
+    states = A.new_empty(programs * sizes[0])
+    others = (A.new_empty(programs * size) if size else None for size in sizes[1:])
+    return Scratch(states, *others), sizes
 
 
 def _partials(
-    results: Gradients, A, batch: int, parts: int, chunks: int, F: Flags, S: Sizes
+    results: Gradients, A: Tensor, batch: int, parts: int, chunks: int, F: Flags, S: Sizes
 ) -> dict[str, Tensor]:
     """Room for the partial sums that `Gradients` tells of, of the results that are wanted."""
     planes = (2,) if F.is_complex else ()

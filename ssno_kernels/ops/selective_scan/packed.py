@@ -9,7 +9,7 @@ computed or stored. There is one scan for each piece.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -61,6 +61,16 @@ def check_seq_idx(seq_idx: Tensor, u: Tensor) -> None:
         raise ValueError(f"seq_idx is on {seq_idx.device}; expected {u.device}, where u is")
 
 
+def cuts_of(seq_idx: Tensor) -> tuple[list[int], Tensor]:
+    """The steps where any row starts a sequence, and which rows do (B or 1, cuts).
+
+    So in either direction: what starts there in one sweep ends there in the other.
+    """
+    starts = seq_idx[:, 1:] != seq_idx[:, :-1]
+    cuts: list[int] = (starts.any(0).nonzero()[:, 0] + 1).tolist()
+    return cuts, starts[:, [cut - 1 for cut in cuts]]
+
+
 def selective_scan(
     run: Callable[[bool, Arguments], tuple[Tensor, Tensor | None]],
     want_state: bool,
@@ -69,9 +79,7 @@ def selective_scan(
 ) -> tuple[Tensor, Tensor | None]:
     """(out, final_state) by `run`, which scans one piece from checked arguments."""
     check_seq_idx(seq_idx, a.u)
-    starts = seq_idx[:, 1:] != seq_idx[:, :-1]  # after the cut at step t + 1, in either direction
-    cuts = (starts.any(0).nonzero()[:, 0] + 1).tolist()
-    starts = starts[:, [cut - 1 for cut in cuts]]
+    cuts, starts = cuts_of(seq_idx)
     carries = not starts.all()  # somewhere a row goes on where another one starts
     edges = [0, *cuts, a.u.shape[-1]]
     pieces = _pieces(a, [last - first for first, last in pairwise(edges)])
@@ -83,26 +91,28 @@ def selective_scan(
         outs[k], state = run(want, pieces[k]._replace(initial_state=state))
         if not last:
             fresh = starts[:, k - 1 if a.reverse else k, None, None]
-            state = torch.where(fresh, 0, state) if want else None
+            state = None if state is None or not want else torch.where(fresh, 0, state)
     return _joined(outs, a.u), state
 
 
 def _pieces(a: Arguments, sizes: list[int]) -> list[Arguments]:
     """The arguments of each piece, all of them views."""
 
-    def cut(x: Tensor | None, entries: int = 1) -> Sequence[Tensor | None]:
-        return [x] * len(sizes) if x is None else x.split([entries * n for n in sizes], dim=-1)
+    def cut(x: Tensor, entries: int = 1) -> list[Tensor]:
+        return list(x.split([entries * n for n in sizes], dim=-1))
 
     entries = 2 if a.A.is_complex() else 1
     B, C = ([M] * len(sizes) if M.dim() == 2 else cut(M, entries) for M in (a.B, a.C))
+    zs = [None] * len(sizes) if a.z is None else cut(a.z)
     return [
         a._replace(u=u, delta=delta, z=z, B=B_k, C=C_k)
-        for u, delta, z, B_k, C_k in zip(cut(a.u), cut(a.delta), cut(a.z), B, C, strict=True)
+        for u, delta, z, B_k, C_k in zip(cut(a.u), cut(a.delta), zs, B, C, strict=True)
     ]
 
 
 def _joined(outs: list[Tensor], u: Tensor) -> Tensor:
     """The pieces in one tensor, with u's order of axes in memory."""
-    order = sorted(range(3), key=lambda axis: -u.stride(axis))
+    strides = u.stride()
+    order = sorted(range(3), key=lambda axis: -strides[axis])
     whole = torch.cat([out.permute(order) for out in outs], dim=order.index(2))
     return whole.permute([order.index(axis) for axis in range(3)])

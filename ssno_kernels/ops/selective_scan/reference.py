@@ -8,8 +8,10 @@ from torch import Tensor
 
 
 def selective_scan(
-    u, delta, A, B, C, D, z, delta_bias, delta_weight, initial_state, delta_softplus, reverse
-) -> tuple[Tensor, Tensor]:
+    u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, z: Tensor | None,
+    delta_bias: Tensor | None, delta_weight: Tensor | None, initial_state: Tensor | None,
+    delta_softplus: bool, reverse: bool,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """(S1) to (S5) of the public docstring, step by step; returns (out, final_state)."""
     batch, channels, length = u.shape
     real = torch.float64 if u.dtype == torch.float64 else torch.float32

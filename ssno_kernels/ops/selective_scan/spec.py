@@ -75,9 +75,10 @@ def make_inputs(
 def channels_last(inputs: Inputs) -> Inputs:
     """u, delta, z, B, C with the time axis slowest but for the batch, as (B, L, D) models have."""
 
-    def change(x):
-        is_activation = isinstance(x, Tensor) and x.dim() >= 3
-        return x.transpose(-1, -2).contiguous().transpose(-1, -2) if is_activation else x
+    def change(x: object) -> object:
+        if not isinstance(x, Tensor) or x.dim() < 3:
+            return x
+        return x.transpose(-1, -2).contiguous().transpose(-1, -2)
 
     return {k: x if k == "initial_state" else change(x) for k, x in inputs.items()}
 

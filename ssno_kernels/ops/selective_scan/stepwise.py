@@ -66,7 +66,10 @@ def selective_scan_step(
     return out.to(u_t.dtype), state
 
 
-def _check(state, u_t, delta_t, A, B_t, C_t, D, z_t, delta_bias, delta_softplus) -> None:
+def _check(
+    state: Tensor, u_t: Tensor, delta_t: Tensor, A: Tensor, B_t: Tensor, C_t: Tensor,
+    D: Tensor | None, z_t: Tensor | None, delta_bias: Tensor | None, delta_softplus: bool,
+) -> None:  # fmt: skip
     needed = {"state": state, "u_t": u_t, "delta_t": delta_t, "A": A, "B_t": B_t, "C_t": C_t}
     optional = {"D": D, "z_t": z_t, "delta_bias": delta_bias}
     for name, value in (needed | optional).items():
