@@ -23,16 +23,11 @@ from typing import NamedTuple
 import torch
 
 _FLAGS = (
-    "-std=c++20",
-    "-fPIC",
-    "-fvisibility=hidden",
+    *("-std=c++20", "-fPIC", "-fvisibility=hidden"),
     "-DTORCH_TARGET_VERSION=0x020b000000000000",  # torch 2.11
 )
 _OPTIMISED = (  # the instruction set is chosen per file and at run time, not here
-    "-O3",
-    "-ffp-contract=fast",
-    "-fno-math-errno",
-    "-fno-trapping-math",
+    *("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
     "-Wno-psabi",  # vectors wider than the baseline's registers never cross an ABI boundary
     "-Wno-unknown-pragmas",
 )
@@ -55,7 +50,7 @@ class Unit(NamedTuple):
 class Extension:
     """The CPU kernels, and what the other extensions change about them."""
 
-    name = "_C"
+    name, title = "_C", "CPU kernels"
     flags: tuple[str, ...] = (*_FLAGS, *_OPTIMISED)
     kernel_flags: tuple[str, ...] = ()  # of another compiler
 
@@ -116,7 +111,7 @@ class Extension:
                 _execute([*unit.command, "-c", str(unit.source), "-o", made])
                 return made
 
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
+            with ThreadPoolExecutor(cores()) as pool:
                 objects = list(pool.map(compile_one, units))
             linked = f"{scratch}/linked.so"
             _execute([*self.link(), *objects, *self.libraries(), "-o", linked])
@@ -126,7 +121,7 @@ class Extension:
 class CudaExtension(Extension):
     """The CUDA kernels, by nvcc; their registration, by the C++ compiler."""
 
-    name = "_C_cuda"
+    name, title = "_C_cuda", "CUDA kernels"
     flags = (*_FLAGS, "-O2", "-DUSE_CUDA")
     kernel_flags = ("-O3", "-std=c++20", "-Xcompiler=-fPIC,-fvisibility=hidden")
 
@@ -141,7 +136,7 @@ class CudaExtension(Extension):
         return "".join(f"sm{_number(t)}_" for t in targets())
 
     def units(self, folder: Path) -> list[Unit]:
-        kernels = [nvcc(), *self.kernel_flags, *generated_code(), f"-I{folder}"]
+        kernels = [nvcc(), "--threads=0", *self.kernel_flags, *generated_code(), f"-I{folder}"]
         operators = [*compiler(), *self.flags, *_includes(folder)]
         commands = {".cu": kernels, ".cpp": operators}
         return [
@@ -160,7 +155,7 @@ class CudaExtension(Extension):
 class HostCudaExtension(Extension):
     """The CUDA kernels for CPU tensors, on the stand-in for a device that lies in a folder."""
 
-    name = "_C_host_cuda"
+    name, title = "_C_host_cuda", "CUDA kernels, for the host,"
     flags = (*_FLAGS, "-O1", "-DSSNO_HOST_CUDA")
 
     def __init__(self, device: str) -> None:
@@ -181,6 +176,11 @@ class HostCudaExtension(Extension):
 CPU, CUDA = Extension(), CudaExtension()
 
 
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def compiler() -> list[str]:
     named = os.environ.get("CXX")
     for words in [shlex.split(named)] if named else [["c++"], ["g++"], ["clang++"]]:
@@ -192,12 +192,12 @@ def compiler() -> list[str]:
 
 def nvcc() -> str:
     named = os.environ.get("CUDA_HOME")
-    folders = [f"{named}/bin"] if named else [os.environ.get("PATH"), "/usr/local/cuda/bin"]
-    for folder in folders:
+    for folder in [f"{named}/bin"] if named else [os.environ.get("PATH"), "/usr/local/cuda/bin"]:
         if found := shutil.which("nvcc", path=folder):
             return found
     sought = f"CUDA_HOME={named}" if named else "on PATH, in /usr/local/cuda"
-    raise BuildError(f"nvcc was not found ({sought}) to compile the kernels with")
+    where = "the CUDA toolkit has it, and CUDA_HOME names that one's folder"
+    raise BuildError(f"nvcc was not found ({sought}) to compile the CUDA kernels with; {where}")
 
 
 def targets() -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import threading
 from functools import cache
 from pathlib import Path
@@ -112,10 +113,19 @@ def _cache_folder() -> Path:
 
 
 def _build_once(extension: builder.Extension, folder: Path, target: Path) -> None:
-    """Build unless another process just did; the system drops the lock of one that died."""
+    """Build unless another process just did; the system drops the lock of one that died.
+
+    One line says what makes this call take minutes.
+    """
     import fcntl
 
     with open(target.with_suffix(".lock"), "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         if not target.exists():
+            files = len(extension.units(folder))
+            print(
+                f"ssno_kernels: the {extension.title} are compiled into {target} now, {files} "
+                f"files, {builder.cores()} at a time; this takes minutes, once",
+                file=sys.stderr,
+            )
             extension.build(folder, target)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import harness
 import pytest
 import torch
@@ -52,3 +54,37 @@ def test_runs_are_bitwise_equal(spec, backend, sample):
     first = harness.run(spec, inputs, backend, cotangents)
     for name, result in harness.run(spec, inputs, backend, cotangents).items():
         assert torch.equal(result, first[name]), name
+
+
+def far_apart(inputs: dict, file: Path) -> dict:
+    """The same values, entries of the first axis more than 2^31 elements apart.
+
+    Pages of a new file that nobody touches cost nothing.
+    """
+    far, room = 2**31 + 64, 2**16
+    given = harness.tensors(inputs)
+    most = max(x.shape[0] for x in given.values())
+    size = (most * far + len(given) * room) * max(x.element_size() for x in given.values())
+    memory = torch.from_file(str(file), shared=True, size=size, dtype=torch.uint8)
+    moved = {}
+    for i, (name, x) in enumerate(given.items()):
+        strides = (far, *torch.empty(x.shape).stride()[1:])
+        moved[name] = memory.view(x.dtype).as_strided(x.shape, strides, i * room).copy_(x)
+    return inputs | moved
+
+
+@pytest.mark.parametrize(
+    "spec, backend",
+    [
+        pytest.param(spec, backend, id=f"{spec.name}-{backend}")
+        for spec in harness.SPECS
+        for backend in harness.compared(spec)
+    ],
+)
+def test_offsets_have_64_bits(spec, backend, tmp_path):
+    if harness.need(spec.name, backend) != "cpu":
+        pytest.skip("a device has no memory that costs nothing")
+    inputs = harness.first_core(spec, torch.float32)
+    expected, cotangents = harness.truth(spec, inputs)
+    results = harness.run(spec, far_apart(inputs, tmp_path / "memory"), backend, cotangents)
+    harness.assert_close(results, expected, spec.tolerances[torch.float32])

@@ -66,11 +66,13 @@ def test_backend_is_chosen_when_traced(spec, monkeypatch):
 
 
 # Sizes that differ from one another: torch.compile takes equal ones for the same when it traces.
-# In training, lengths to 64 (no saved state), to 128 (one) and above compile apart.
 SIZES = {
-    "selective_scan": [{"batch": b, "length": n} for b, n in ((4, 140), (7, 157), (3, 230))],
+    "selective_scan": [
+        {"batch": b, "length": n} for b, n in ((4, 140), (7, 57), (3, 230), (5, 97))
+    ],
     "cross_selective_scan": [
-        {"batch": b, "grid": grid} for b, grid in ((8, (5, 7)), (9, (2, 8)), (5, (9, 6)))
+        {"batch": b, "grid": grid}
+        for b, grid in ((8, (5, 7)), (9, (2, 8)), (5, (9, 13)), (7, (17, 19)))
     ],
     "damped_conv": [{"batch": b, "grid": (n,)} for b, n in ((5, 40), (7, 57), (6, 130))],
     "alias_free_activation": [

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import pytest
@@ -34,6 +35,15 @@ def test_tells_why_there_is_no_extension(monkeypatch, capsys):
     text = run(monkeypatch, capsys, "info")
     assert "extension            none: no C++ compiler was found" in text
     assert "-> composite" in text
+
+
+def test_tells_what_is_missing_where_there_is_no_nvcc(monkeypatch, capsys):
+    monkeypatch.setenv("CUDA_HOME", "/nonexistent")
+    text = run(monkeypatch, capsys, "info")
+    expected = (
+        r"nvcc +none: nvcc was not found \(CUDA_HOME=/nonexistent\) .*the CUDA toolkit has it"
+    )
+    assert re.search(expected, text)
 
 
 def test_a_wrong_instruction_set_is_named(monkeypatch, capsys):

@@ -152,6 +152,34 @@ def test_nan_in_A_spoils_its_channel_and_no_other(spec, backend, sample, value):
     assert not spoiled["out0"][:, 1].isfinite().any()
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"length": 69, "states": 2}, {"is_complex": True}], ids=str
+)
+@pytest.mark.parametrize("rate", [float("-inf"), -3e38])
+@each_backend
+def test_rates_beyond_all_bounds(backend, rate, options):
+    """Finite where the reference is, also in what fills a tile of steps up.
+
+    exp(0 A) is 1 for any finite A; in float32, A in other units than the reference's may not be.
+    """
+    device = harness.need(SPEC.name, backend)
+    sizes = {"batch": 1, "channels": 3, "length": 5, "extras": "z initial_state"}
+    inputs = make_inputs(torch.float32, **(sizes | options)) | {"delta_softplus": False}
+    inputs["delta"].abs_()
+    inputs["A"][1, 1] = rate
+    if rate > float("-inf"):
+        inputs["delta"][0, 1, ::3] = 0
+    expected, cotangents = harness.truth(SPEC, inputs)
+    results = harness.run(SPEC, harness.to_device(inputs, device), backend, cotangents)
+    for name, reference in expected.items():
+        compared = reference.isfinite()
+        if name == "v_delta":  # has A itself as a factor where a step of 0 decays nothing
+            compared &= inputs["delta"] != 0
+        assert compared.any(), name
+        value = results[name].cpu()[compared]
+        assert harness.relative_error(value, reference[compared]) <= 1e-5, name
+
+
 @each_kernel
 def test_checkpoints_are_saved_only_for_gradients(backend):
     inputs = inputs_on(backend, length=300)

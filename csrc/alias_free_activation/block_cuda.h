@@ -67,14 +67,6 @@ struct Span {
     }
 };
 
-// A launch has as many rows of blocks as it takes, the last one not full.
-constexpr int64_t BLOCKS_OF_ROW = 1 << 30;
-SSNO_DEVICE int64_t block_number() { return cuda::block_y() * BLOCKS_OF_ROW + cuda::block_x(); }
-inline cuda::Grid grid_of(const Plan& plan) {
-    const int64_t rows = (plan.blocks + BLOCKS_OF_ROW - 1) / BLOCKS_OF_ROW;
-    return {rows > 1 ? BLOCKS_OF_ROW : plan.blocks, rows};
-}
-
 // Where a block is, written by four threads and read by all. By axis: where the buffers of x, of
 // v_out and of the result begin, how many fine samples the two links begin apart (the block's begin
 // with those of x's link), and which of the block's fine samples exist.
@@ -86,7 +78,7 @@ class Geometry {
     SSNO_DEVICE void find(const Plan& plan, const Task& task) const {
         const int a = thread();
         if (a > AXES) return;
-        int64_t rest = block_number();
+        int64_t rest = cuda::block_number();
         int64_t tile = 0, tiles = 1, number = 0;
         for (int i = AXES - 1; i >= 0; --i) {
             tile = rest % plan.tiles[i];

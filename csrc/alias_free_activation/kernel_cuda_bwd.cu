@@ -91,7 +91,7 @@ template <class S, class U, class V>
 SSNO_KERNEL(THREADS, sizeof(S) == 8 ? 2 : 4)
 backward_kernel(SSNO_CONSTANT Plan plan, SSNO_CONSTANT Task task) {
     using T = typename Computed<S>::type;
-    if (block_number() >= plan.blocks) return;
+    if (cuda::block_number() >= plan.blocks) return;
     const Geometry here;
     here.find(plan, task);
     sync_block();
@@ -153,8 +153,8 @@ struct Backward {
         task.parts = task.tiles * p.batch;
         if (p.v_bias) task.scratch = scratch(p.channels * task.parts);
         if (plan.blocks > 0)
-            cuda::launch(backward_kernel<S, U, V>, grid_of(plan), THREADS, plan.bytes, stream, plan,
-                         task);
+            cuda::launch(backward_kernel<S, U, V>, cuda::grid_of(plan.blocks), THREADS, plan.bytes,
+                         stream, plan, task);
         if (p.v_bias)
             cuda::launch(sum_kernel<T>, {p.channels}, THREADS, THREADS / cuda::WARP * sizeof(T),
                          stream, static_cast<const T*>(task.scratch), task.parts,

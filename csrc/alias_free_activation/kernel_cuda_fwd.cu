@@ -38,7 +38,7 @@ template <class S, class U, class V>
 SSNO_KERNEL(THREADS, sizeof(S) == 8 ? 2 : 4)
 forward_kernel(SSNO_CONSTANT Plan plan, SSNO_CONSTANT Task task) {
     using T = typename Computed<S>::type;
-    if (block_number() >= plan.blocks) return;
+    if (cuda::block_number() >= plan.blocks) return;
     const Geometry here;
     here.find(plan, task);
     sync_block();
@@ -71,8 +71,8 @@ struct Forward {
     template <class S, class U, class V>
     void run(const Planner& planner, const Task& task) const {
         const Plan& plan = planner.plan;
-        cuda::launch(forward_kernel<S, U, V>, grid_of(plan), THREADS, plan.bytes, stream, plan,
-                     task);
+        cuda::launch(forward_kernel<S, U, V>, cuda::grid_of(plan.blocks), THREADS, plan.bytes,
+                     stream, plan, task);
     }
 };
 

@@ -220,11 +220,9 @@ std::tuple<Tensor, Tensor> forward(Tensor x, Tensor delta, Tensor A, Tensor B, T
     std::vector<Params> sweeps;
     for (int64_t k = 0; k < in.count(); ++k) {
         Params p = in.sweep(k);
-        if (interval > 0 && k == 0)
-            checkpoints = empty(A, {p.batch, in.count(), (p.length + interval - 1) / interval - 1,
-                                    p.states, p.channels});
         p.interval = interval;
-        take_checkpoints(p, checkpoints, interval > 0 ? k * checkpoints.stride(1) : 0);
+        if (k == 0) checkpoints = new_checkpoints(p, A, in.count());
+        take_checkpoints(p, checkpoints, k);
         if (stack)
             p.out = own(out, in.traversals[k], k);
         else
@@ -264,7 +262,7 @@ EightTensors backward(Tensor v_out, Tensor checkpoints, Tensor x, Tensor delta, 
         const Traversal& traversal = in.traversals[k];
         Params p = in.sweep(k);
         p.interval = interval;
-        take_checkpoints(p, checkpoints, checkpoints.numel() > 0 ? k * checkpoints.stride(1) : 0);
+        take_checkpoints(p, checkpoints, k);
         Cotangents& g = p.grad;
         g.v_out = stack ? own(v_out, traversal, k) : shared(v_out, traversal);
         if (wanted[0]) v_x.of_sweep(k, traversal, g.v_u, g.sum);

@@ -25,10 +25,10 @@ template <class T>
 double cost_of_sweeps(const Params& p) {
     const Plan plan = make_plan(p, COLUMNS<T>, sizeof(T));
     const double states = static_cast<double>(2 * p.modes * p.sweeps);
-    double steps = 0, each = 1.1 * static_cast<double>(plan.chunk) + 40, tables = 5;
+    double steps = 0, each = 1.1 * static_cast<double>(plan.chunk) + 40, tables = 0.5;
     if (plan.has_states) {
-        each += 1.1 * (plan.segments > 1 || p.periodic ? 3 : 2) * states;
-        tables += 20;
+        each += 15 + 1.1 * (plan.segments > 1 || p.periodic ? 3 : 2) * states;
+        tables += 1.5;
     }
     for (int k = 0; k < plan.spans; ++k)
         steps += 2.0 * static_cast<double>(plan.span[k].tiles * plan.span[k].length);
@@ -40,7 +40,8 @@ double cost_of_transforms(const Params& p) {
     const double tiles = static_cast<double>((p.rows + Lanes<T>::W - 1) / Lanes<T>::W);
     double levels = 0;
     for (int64_t i = 1; i < transform_length(p); i *= 2) ++levels;
-    const double kernel = 8 * n + static_cast<double>(p.modes * p.sweeps * (p.length / 4 + 80));
+    const double kernel =
+        3000 + 8 * n + static_cast<double>(p.modes * p.sweeps * (p.length / 4 + 140));
     return tiles * n * (6 * levels + 30) + kernel;
 }
 

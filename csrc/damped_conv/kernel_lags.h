@@ -65,10 +65,12 @@ struct KernelLags {
         begin(sweep, channel);
         set_to_one();
         for (int t = 0; t < COLS; ++t) {
-            for (int64_t i = 0; i < states; ++i) {
-                const int64_t to = (i / COLS * COLS + t) * COLS + i % COLS;
-                fine[to] = settled<T>(power[i]);
-                slope[to] = settled<T>(t * power[i]);
+            for (int64_t first = 0; first < states; first += COLS) {
+                const int64_t to = (first + t) * COLS;
+                for (int64_t i = 0; i < std::min<int64_t>(COLS, states - first); ++i) {
+                    fine[to + i] = settled<T>(power[first + i]);
+                    slope[to + i] = settled<T>(t * power[first + i]);
+                }
             }
             raise(power, lambda);
         }

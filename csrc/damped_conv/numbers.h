@@ -65,7 +65,7 @@ template <class T>
 constexpr double TINY = sizeof(T) == 8 ? 1e-290 : 1e-30;
 template <class T>
 T settled(double x) {
-    return static_cast<T>(x < TINY<T> && x > -TINY<T> ? 0.0 : x);
+    return static_cast<T>(__builtin_fabs(x) < TINY<T> ? 0.0 : x);  // no branch on the sign
 }
 template <class T>
 SSNO_INLINE Vec<double> settled(Vec<double> x) {

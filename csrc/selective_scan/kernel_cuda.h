@@ -15,27 +15,28 @@ using KindOf = Kind<T, E, I == 2, SHAPES[sizeof(T) == 8][Backward][I].NT,
 template <class K>
 void link(const Scan& scan, const States& outer, bool adjoint, void* stream) {
     const int64_t count = scan.batch * scan.states * scan.channels;
-    launch(link_chunks<typename K::T, K::X>, {(count + 127) / 128}, 128, 0, stream, scan, outer,
-           adjoint ? scan.chunks - 1 : 0, int64_t(adjoint ? -1 : 1));
+    launch(link_chunks<typename K::T, K::X>, grid_of((count + 127) / 128), 128, 0, stream, scan,
+           outer, adjoint ? scan.chunks - 1 : 0, int64_t(adjoint ? -1 : 1));
 }
 
 template <class K>
 void run_forward(Scan scan, void* stream) {
     scan.through_memory = scan.states > K::TILE;
     if (scan.chunks > 1) {
-        launch(scan_ends<K>, {scan.units}, scan.threads, scan.at.bytes, stream, scan);
+        launch(scan_ends<K>, grid_of(scan.units), scan.threads, scan.at.bytes, stream, scan);
         link<K>(scan, scan.initial, false, stream);
     }
-    launch(scan_forward<K>, {scan.units}, scan.threads, scan.at.bytes, stream, scan);
+    launch(scan_forward<K>, grid_of(scan.units), scan.threads, scan.at.bytes, stream, scan);
 }
 
 template <class K>
 void run_backward(Scan scan, void* stream) {
     if (scan.chunks > 1) {
-        launch(scan_adjoint_ends<K>, {scan.units}, scan.threads, scan.at.bytes, stream, scan);
+        launch(scan_adjoint_ends<K>, grid_of(scan.units), scan.threads, scan.at.bytes, stream,
+               scan);
         link<K>(scan, scan.final, true, stream);
     }
-    launch(scan_backward<K>, {scan.grid}, scan.threads, scan.at.bytes, stream, scan);
+    launch(scan_backward<K>, grid_of(scan.grid), scan.threads, scan.at.bytes, stream, scan);
 }
 
 template <class T, class E>
@@ -57,12 +58,12 @@ template <class T, class E>
 void run_sums(const ParameterSum (&parameters)[6], const PlaneSum (&planes)[3], void* stream) {
     for (const ParameterSum& s : parameters)
         if (s.out != nullptr && s.rows * s.channels > 0)
-            launch(sum_parameter<T>, {(s.rows * s.channels + SUM_LANES - 1) / SUM_LANES},
+            launch(sum_parameter<T>, grid_of((s.rows * s.channels + SUM_LANES - 1) / SUM_LANES),
                    SUM_LANES * SUM_PLANES, SUM_LANES * SUM_PLANES * sizeof(T), stream, s);
     for (const PlaneSum& s : planes) {
         const int64_t count = s.batch * s.groups * s.length * s.rows;
         if (s.out.p != nullptr && count > 0)
-            launch(sum_plane<T, E>, {(count + 255) / 256}, 256, 0, stream, s);
+            launch(sum_plane<T, E>, grid_of((count + 255) / 256), 256, 0, stream, s);
     }
 }
 

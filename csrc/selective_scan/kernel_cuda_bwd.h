@@ -20,7 +20,7 @@ SSNO_DEVICE States tile_state(const Scan& scan, const Unit& unit, int64_t t0) {
     using T = typename K::T;
     const int64_t tile = (t0 % scan.interval >> scan.log_steps) - 1;
     const int64_t rows = scan.threads / K::S, size = scan.states * K::PARTS * rows;
-    T* p = static_cast<T*>(scan.tile_states) + (block_x() * scan.tiles + tile) * size;
+    T* p = static_cast<T*>(scan.tile_states) + (block_number() * scan.tiles + tile) * size;
     return {p + unit.row - unit.d, 0, 1, rows * K::PARTS, rows};  // by rows, not channels
 }
 
@@ -277,7 +277,8 @@ SSNO_DEVICE void save_tile_states(const Scan& scan, const Unit& unit, int64_t t0
 template <class K>
 SSNO_KERNEL(256, 1)
 scan_backward(const Scan scan) {
-    for (int64_t i = block_x(); i < scan.units; i += scan.grid) {
+    if (block_number() >= scan.grid) return;
+    for (int64_t i = block_number(); i < scan.units; i += scan.grid) {
         const Unit unit = Unit::of<K>(scan, i);
         stage_parameters<K>(scan, unit);
         const int64_t span = unit.span(scan), tile = int64_t(1) << scan.log_steps;

@@ -7,27 +7,51 @@
 
 namespace ssno::cuda {
 
-// dt, dt u and, if `skip`, D u of a tile of steps
+// dt, dt u and, if `skip`, D u of a tile of steps. What is fetched waits in their place.
 template <class K>
 SSNO_DEVICE void stage_steps(const Scan& scan, const Unit& unit, bool skip) {
     using T = typename K::T;
-    visit<K>(scan, scan.in, [&](auto v, int k, int c, int by, int t) {
+    const Shared<T> dt = shared<T>(scan.at.dt), x = shared<T>(scan.at.x);
+    visit<K>(scan, scan.in, [&](auto v, int k, int c0, int by, int t) {
         constexpr int V = decltype(v)::value;
-        const int most = count_of(steps_of(scan, k), t, V);
-        Cursor<K> u_at(scan, unit, U, k, c, by, t),
-            delta = delta_cursor<K>(scan, unit, k, c, by, t);
-        for (; c < 1 << scan.log_channels; c += by, u_at.next(), delta.next()) {
-            const int count = c < unit.here ? most : 0, at = row_at<K>(scan, k, c) + t;
+        const int most = count_of(steps_of(scan, k), t, V), channels = 1 << scan.log_channels;
+        Cursor<K> u_at(scan, unit, U, k, c0, by, t),
+            delta = delta_cursor<K>(scan, unit, k, c0, by, t);
+        const Cursor<K> factor = delta;
+        const int row = row_at<K>(scan, k, 0) + t;
+#pragma unroll 1
+        for (int c = c0; c < channels;) {
+            Raw<typename K::E, V> raw_u[AT_ONCE<V>], raw_delta[AT_ONCE<V>];
+#pragma unroll
+            for (int j = 0; j < AT_ONCE<V>; ++j, u_at.next(), delta.next()) {
+                const int count = c + j * by < unit.here ? most : 0;
+                raw_u[j] = u_at.template fetch<V>(count);
+                raw_delta[j] = delta.template fetch<V>(scan.rank == 0 ? count : 0);
+            }
+#pragma unroll
+            for (int j = 0; j < AT_ONCE<V>; ++j, c += by) {
+                if (c >= channels) break;
+                T s[V];
+                decode(raw_u[j], u_at.stride, s);
+                put(x, row + c * scan.pitch, s);
+                decode(raw_delta[j], delta.stride, s);
+                put(dt, row + c * scan.pitch, s);
+            }
+        }
+#pragma unroll 1
+        for (int c = c0; c < channels; c += by) {
+            const int at = row + c * scan.pitch;
             T s[V], u[V];
-            u_at.load(count, u);
-            load_step_size<K>(scan, unit, delta, c, count, s);
+            get(dt, at, s);
+            get(x, at, u);
+            complete_step_size<K>(scan, unit, factor, c, c < unit.here ? most : 0, s);
 #pragma unroll
             for (int i = 0; i < V; ++i)
                 if (scan.softplus) s[i] = softplus<T>(s[i]);
-            put(shared<T>(scan.at.dt), at, s);
+            put(dt, at, s);
 #pragma unroll
             for (int i = 0; i < V; ++i) s[i] *= u[i];
-            put(shared<T>(scan.at.x), at, s);
+            put(x, at, s);
             if (!skip) continue;
             const T D = shared<T>(scan.at.D).load(c);
 #pragma unroll
@@ -42,7 +66,8 @@ template <class K>
 SSNO_KERNEL(256, 1)
 scan_ends(const Scan scan) {
     using T = typename K::T;
-    const Unit unit = Unit::of<K>(scan, block_x());
+    if (block_number() >= scan.units) return;
+    const Unit unit = Unit::of<K>(scan, block_number());
     stage_parameters<K>(scan, unit);
     Numbers<K> h, product;
     Rates<K> rate;
@@ -100,7 +125,8 @@ template <class K>
 SSNO_KERNEL(256, 1)
 scan_adjoint_ends(const Scan scan) {
     using T = typename K::T;
-    const Unit unit = Unit::of<K>(scan, block_x());
+    if (block_number() >= scan.units) return;
+    const Unit unit = Unit::of<K>(scan, block_number());
     stage_parameters<K>(scan, unit);
     const int64_t span = unit.span(scan), tile = int64_t(1) << scan.log_steps;
     const int row = row_at<K>(scan, unit.k, unit.c);

@@ -88,7 +88,8 @@ template <class K>
 SSNO_KERNEL(256, 1)
 scan_forward(const Scan scan) {
     using T = typename K::T;
-    const Unit unit = Unit::of<K>(scan, block_x());
+    if (block_number() >= scan.units) return;
+    const Unit unit = Unit::of<K>(scan, block_number());
     stage_parameters<K>(scan, unit);
     Numbers<K> h;
     Rates<K> rate;

@@ -13,7 +13,7 @@ template <class T, bool X>
 SSNO_KERNEL(128, 4)
 link_chunks(const Scan scan, const States outer, const int64_t first, const int64_t step) {
     constexpr int PARTS = X ? 2 : 1;
-    const int64_t i = block_x() * 128 + thread(), plane = scan.states * scan.channels;
+    const int64_t i = block_number() * 128 + thread(), plane = scan.states * scan.channels;
     if (i >= scan.batch * plane) return;
     const int64_t b = i / plane, n = i % plane / scan.channels, d = i % scan.channels;
     Number<T, X> now;
@@ -40,7 +40,7 @@ constexpr int SUM_LANES = 32, SUM_PLANES = 8;  // of a block
 template <class T>
 SSNO_KERNEL(SUM_LANES* SUM_PLANES, 4)
 sum_parameter(const ParameterSum s) {
-    const int64_t i = block_x() * SUM_LANES + thread() % SUM_LANES, size = s.rows * s.channels;
+    const int64_t i = block_number() * SUM_LANES + thread() % SUM_LANES, size = s.rows * s.channels;
     const int mine = thread() / SUM_LANES;
     T sum = 0;
     if (i < size)
@@ -59,7 +59,7 @@ sum_parameter(const ParameterSum s) {
 template <class T, class E>
 SSNO_KERNEL(256, 4)
 sum_plane(const PlaneSum s) {
-    const int64_t i = block_x() * 256 + thread(), size = s.length * s.rows;
+    const int64_t i = block_number() * 256 + thread(), size = s.length * s.rows;
     if (i >= s.batch * s.groups * size) return;
     const int64_t bg = i / size, t = i % size / s.rows, m = i % s.rows;
     const T* p = static_cast<const T*>(s.parts) + bg * s.tiles * size + i % size;

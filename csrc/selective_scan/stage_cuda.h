@@ -49,6 +49,53 @@ SSNO_DEVICE void store_as_is(E* p, int64_t stride, int count, const T (&x)[V]) {
         if (i < count) narrow(x[i], p[i * stride]);
 }
 
+// Loads of one tensor, of V elements each, that a thread has under way
+template <int V>
+constexpr int AT_ONCE = V == 8 ? 2 : 4;
+
+// V elements in the order of memory, on their way to registers: nothing waits for a load before it
+// is decoded, so what is fetched together is under way together. Halves stay in pairs till then.
+template <class E, int V>
+struct Raw {
+    static constexpr int BYTES = V * static_cast<int>(sizeof(E));
+    using Word = std::conditional_t<BYTES % 4 == 0, uint32_t, E>;
+    Word word[BYTES / static_cast<int>(sizeof(Word))];
+};
+
+// Elements that lie `stride` apart, of which `count` exist: by 16 bytes where V fills those, whose
+// stride is 1 or -1 then
+template <int V, class E>
+SSNO_DEVICE Raw<E, V> fetch(const E* p, int64_t stride, int count) {
+    constexpr int P = Pack<E>::SIZE;
+    Raw<E, V> raw;
+    const bool turned = V > 1 && stride == -1;
+    if constexpr (V >= P) {
+        if (count == V) {
+#pragma unroll
+            for (int j = 0; j < V; j += P) {
+                const Pack<E> pack = load16((turned ? p - (V - 1) : p) + j);
+                memcpy(raw.word + j / P * 4, &pack, 16);
+            }
+            return raw;
+        }
+    }
+    E x[V];
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+        const int i = turned ? V - 1 - j : j;
+        x[j] = i < count ? p[i * stride] : E{};
+    }
+    memcpy(&raw, x, sizeof raw);
+    return raw;
+}
+template <class T, class E, int V>
+SSNO_DEVICE void decode(const Raw<E, V>& raw, int64_t stride, T (&x)[V]) {
+    const bool turned = V > 1 && stride == -1;
+    E v[V];
+    memcpy(v, &raw, sizeof raw);
+#pragma unroll
+    for (int i = 0; i < V; ++i) x[i] = widen(turned ? v[V - 1 - i] : v[i]);
+}
 // V steps of a tensor along time, channel after channel
 template <class K>
 struct Cursor {
@@ -71,6 +118,10 @@ struct Cursor {
         stride = rows.step.t;
     }
     SSNO_DEVICE bool given() const { return p != nullptr; }
+    template <int V>
+    SSNO_DEVICE Raw<E, V> fetch(int count) const {
+        return cuda::fetch<V>(reinterpret_cast<const E*>(p), stride, count);
+    }
     // Zeros from step `count` on
     template <int V>
     SSNO_DEVICE void load(int count, T (&x)[V]) const {
@@ -136,19 +187,15 @@ SSNO_DEVICE void stage_parameters(const Scan& scan, const Unit& unit) {
     }
 }
 
-// (S1): delta of V steps with its bias; `delta` is at channel c, or at the factor's row 0.
+// (S1): delta's bias and, of a low-rank one, all but zeros; `factor` is at row 0 of the factor
+// then.
 template <class K, int V>
-SSNO_DEVICE void load_step_size(const Scan& scan, const Unit& unit, const Cursor<K>& delta, int c,
-                                int count, typename K::T (&s)[V]) {
+SSNO_DEVICE void complete_step_size(const Scan& scan, const Unit& unit, Cursor<K> factor, int c,
+                                    int count, typename K::T (&s)[V]) {
     using T = typename K::T;
-    if (scan.rank == 0) {
-        delta.load(count, s);
-    } else {
-#pragma unroll
-        for (int i = 0; i < V; ++i) s[i] = 0;
+    if (scan.rank > 0) {
         const T* weight =
             static_cast<const T*>(scan.weight.p) + (unit.first_channel + c) * scan.weight.d;
-        Cursor<K> factor = delta;
         factor.by = scan.row[DELTA].d * sizeof(typename K::E);
         for (int64_t r = 0; r < scan.rank && count > 0; ++r, factor.next()) {
             T x[V];
@@ -161,6 +208,13 @@ SSNO_DEVICE void load_step_size(const Scan& scan, const Unit& unit, const Cursor
     const T bias = shared<T>(scan.at.bias).load(c);
 #pragma unroll
     for (int i = 0; i < V; ++i) s[i] += bias;
+}
+// (S1): delta of V steps with its bias; `delta` is at channel c, or at the factor's row 0.
+template <class K, int V>
+SSNO_DEVICE void load_step_size(const Scan& scan, const Unit& unit, const Cursor<K>& delta, int c,
+                                int count, typename K::T (&s)[V]) {
+    delta.load(scan.rank == 0 ? count : 0, s);
+    complete_step_size<K>(scan, unit, delta, c, count, s);
 }
 // A cursor of delta; that of a low-rank one does not move from channel to channel.
 template <class K>

@@ -27,9 +27,21 @@ inline Weight weight(const MaybeTensor& t) {
     return t ? Weight{t->data_ptr(), t->stride(0), t->stride(1)} : Weight{};
 }
 
-// The checkpoints of one sweep of (B, ..., slots, N', D), `offset` elements into each batch entry's
-inline void take_checkpoints(Params& p, const Tensor& checkpoints, int64_t offset) {
+inline int64_t checkpoint_rows(const Params& p) {
+    return ((p.length + p.interval - 1) / p.interval - 1) * p.states * (p.is_complex ? 2 : 1);
+}
+
+// Those of `sweeps` like this one: two rows more than are used, as ops/selective_scan/function.py
+// says.
+inline Tensor new_checkpoints(const Params& p, const Tensor& A, int64_t sweeps) {
+    if (p.interval == 0) return empty(A, {0});
+    return empty(A, {p.batch, sweeps * checkpoint_rows(p) + 2, p.channels});
+}
+
+// The checkpoints of sweep k
+inline void take_checkpoints(Params& p, const Tensor& checkpoints, int64_t k) {
     if (checkpoints.numel() == 0) return;
+    const int64_t offset = k * checkpoint_rows(p) * p.channels;
     p.checkpoints =
         static_cast<char*>(checkpoints.data_ptr()) + offset * element_size(dtype_of(checkpoints));
     p.checkpoints_stride = checkpoints.stride(0);
@@ -113,13 +125,10 @@ std::tuple<Tensor, Tensor, Tensor> forward(Tensor u, Tensor delta, Tensor A, Ten
     std::vector<int64_t> state_sizes{p.batch};
     for (int64_t i = 0; i < A.dim(); ++i) state_sizes.push_back(A.size(i));
     Tensor state = want_state ? empty(A, state_sizes) : empty(A, {0});
-    Tensor checkpoints = empty(A, {0});
-    if (interval > 0)
-        checkpoints = empty(A, {p.batch, (p.length + interval - 1) / interval - 1,
-                                p.states * (p.is_complex ? 2 : 1), p.channels});
+    p.interval = interval;
+    const Tensor checkpoints = new_checkpoints(p, A, 1);
     p.out = activation(out, reverse, p.dtype);
     if (want_state) p.final_state = states(state, p.is_complex);
-    p.interval = interval;
     take_checkpoints(p, checkpoints, 0);
     Backend::run(p, true, u);
     return {out, state, checkpoints};

@@ -9,6 +9,8 @@
 //   SSNO_DEVICE, SSNO_BOTH         before a function of the device, of the device and the host
 //   thread() lane() warp()         within the block; blocks are one-dimensional, whole warps
 //   block_x() block_y() block_z()  within the grid
+//   block_number()                 in a grid of any size, grid_of(blocks): rows of blocks, of which
+//                                  the last may be too long, so that a kernel has to look
 //   shared<T>(offset)              a handle to shared memory, from a byte on: load, store, load16
 //
 // Barriers, which every thread must reach: sync_block, sync_warp. By all lanes of a warp, of values
@@ -49,3 +51,13 @@ struct Grid {
 #else
 #include "ssno/cuda_device.h"
 #endif
+
+namespace ssno::cuda {
+
+SSNO_DEVICE int64_t block_number() { return block_y() * BLOCKS_OF_ROW + block_x(); }
+inline Grid grid_of(int64_t blocks) {
+    const int64_t rows = (blocks + BLOCKS_OF_ROW - 1) / BLOCKS_OF_ROW;
+    return {rows > 1 ? BLOCKS_OF_ROW : blocks, rows};
+}
+
+}  // namespace ssno::cuda

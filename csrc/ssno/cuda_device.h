@@ -18,6 +18,7 @@ namespace ssno::cuda {
 
 constexpr int WARP = 32;
 constexpr unsigned ALL_LANES = 0xffffffffu;
+constexpr int64_t BLOCKS_OF_ROW = 1 << 30;
 
 SSNO_DEVICE int thread() { return static_cast<int>(threadIdx.x); }
 SSNO_DEVICE int lane() { return thread() % WARP; }
@@ -164,6 +165,8 @@ template <class... P>
 void launch(void (*kernel)(P...), Grid grid, int threads, int64_t shared_bytes, void* stream,
             const typename Same<P>::type&... parameters) {
     const void* function = reinterpret_cast<const void*>(kernel);
+    if (grid.x >= int64_t(1) << 31 || grid.y >= 1 << 16 || grid.z >= 1 << 16)
+        throw std::runtime_error("CUDA: a grid of more blocks than a device takes");
     if (shared_bytes > (48 << 10))
         check(cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                    static_cast<int>(shared_bytes)));

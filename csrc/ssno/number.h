@@ -101,6 +101,9 @@ SSNO_INLINE Cplx<T> observe_vjp(const Cplx<T>& other, Vec<T> v_y) {
     return {{twice * other.part[0], -twice * other.part[1]}};
 }
 
+template <class T>
+constexpr double LARGEST = std::numeric_limits<T>::max();
+
 // A in the units of exp2 and of quarter turns. A frequency comes in two parts, high and low:
 // rounded to one, it would turn the state too far by the same angle at every step of a long memory.
 template <class T, bool Complex>
@@ -113,16 +116,19 @@ struct Rate {
         for (int c = 0; c < PARTS; ++c) x.part[c] = SSNO_ISA::load<T>(p + c * stride);
         return x;
     }
-    // The parts of one lane from those of its A; parts lie `stride` elements apart.
+    // The parts of one lane from those of its A; parts lie `stride` elements apart. What would be
+    // infinite is the largest number instead: a step of 0, as steps that fill a tile up have, times
+    // infinity would be NaN.
     static SSNO_INLINE void split(const T* A, T* to, int64_t stride) {
-        to[0] = static_cast<T>(static_cast<double>(A[0]) * LOG2_E * EXP2_UNIT<T>);
+        const double x = static_cast<double>(A[0]) * LOG2_E * EXP2_UNIT<T>;
+        to[0] = static_cast<T>(x > LARGEST<T> ? LARGEST<T> : x < -LARGEST<T> ? -LARGEST<T> : x);
         if constexpr (Complex) {
             constexpr double QUARTERS = 0.63661977236758138243, REST = -3.93573533503649716e-17;
             const double frequency = static_cast<double>(A[stride]);
-            const double x = frequency * QUARTERS;  // 2 / pi is QUARTERS + REST
-            const double error = __builtin_fma(frequency, QUARTERS, -x) + frequency * REST;
-            to[stride] = static_cast<T>(x);
-            to[2 * stride] = static_cast<T>((x - static_cast<double>(to[stride])) + error);
+            const double y = frequency * QUARTERS;  // 2 / pi is QUARTERS + REST
+            const double error = __builtin_fma(frequency, QUARTERS, -y) + frequency * REST;
+            to[stride] = static_cast<T>(y);
+            to[2 * stride] = static_cast<T>((y - static_cast<double>(to[stride])) + error);
         }
     }
 };

@@ -21,6 +21,7 @@
 namespace ssno::cuda {
 
 constexpr int WARP = 32;
+constexpr int64_t BLOCKS_OF_ROW = 4;  // so that small grids have rows
 
 namespace host {
 

@@ -10,8 +10,8 @@ A kernel backend X is two operators of the library `ssno_kernels`,
 
 on canonical arguments (see `arguments.canonical`) of the public shapes and any strides.
 `traversals` holds for each its axes, the slowest first, then 1 if it is reversed, else 0.
-checkpoints (B, K, ceil(L / interval) - 1, N, D) holds the state before sweep steps interval,
-2 interval, ... of each traversal; `interval` 0 asks for none. The result has the layout that
+checkpoints (B, rows, D) holds the state before sweep steps interval, 2 interval, ... of each
+traversal, N rows each; `interval` 0 asks for none. The result has the layout that
 `layout.empty_result` gives it. What was not asked for is returned as an empty tensor. Derivatives
 of the second and any higher order go through the composite.
 """
@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from ..kernels import define, kernel, like_or_empty
-from ..selective_scan.function import checkpoint_interval
+from ..selective_scan.function import checkpoint_interval, checkpoint_rows
 from ..transforms import (
     Axes,
     Context,
@@ -196,8 +196,8 @@ def _fake_fwd(
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     count, channels, states = A.shape
     length = math.prod(x.shape[2:])
-    saved = (length + interval - 1) // interval - 1 if interval else 0
-    sizes = (x.shape[0], count, saved, states, channels) if interval else (0,)
+    rows = checkpoint_rows(length, interval, states, count) if interval else 0
+    sizes = (x.shape[0], rows, channels) if interval else (0,)
     return empty_result(x, count, stack), A.new_empty(sizes)
 
 

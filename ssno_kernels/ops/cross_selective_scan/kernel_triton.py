@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
+from ..selective_scan.function import checkpoint_rows
 from ..selective_scan.kernel_triton_arguments import Inputs
 from ..selective_scan.kernel_triton_bwd import Gradients
 from ..selective_scan.kernel_triton_launch import backward, forward
@@ -62,6 +62,10 @@ class _Sum:
         return self.result if k == self.last else self.total, self.total if k else None
 
 
+def _of_sweep(checkpoints: Tensor, k: int, count: int) -> Tensor:
+    return checkpoints[:, k * (checkpoints.shape[1] - 2) // count :]
+
+
 def cross_selective_scan_fwd_triton(
     x: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None,
     bias: Tensor | None, weight: Tensor | None, softplus: bool, traversals: list[int],
@@ -72,8 +76,8 @@ def cross_selective_scan_fwd_triton(
     count, channels, states = A.shape
     checkpoints = A.new_empty(0)
     if interval:
-        saved = triton.cdiv(math.prod(x.shape[2:]), interval) - 1
-        checkpoints = A.new_empty(x.shape[0], count, saved, states, channels)
+        rows = checkpoint_rows(math.prod(x.shape[2:]), interval, states, count)
+        checkpoints = A.new_empty(x.shape[0], rows, channels)
     out = empty_result(x, count, stack)
     merged = None if stack else _Sum(out, count, A.dtype)
     for k, traversal in enumerate(_unpacked(traversals, x.dim() - 2)):
@@ -84,7 +88,7 @@ def cross_selective_scan_fwd_triton(
             traversal.reverse,
             _along(to, traversal),
             before=None if before is None else _along(before, traversal),
-            checkpoints=checkpoints[:, k] if interval else None,
+            checkpoints=_of_sweep(checkpoints, k, count) if interval else None,
             interval=interval,
             scans=count,
         )
@@ -113,7 +117,7 @@ def cross_selective_scan_bwd_triton(
             _along(v_out[:, k] if stack else v_out, traversal),
             None,
             Gradients(*_of((to, *results[1:]), k, traversal)),
-            checkpoints[:, k],
+            _of_sweep(checkpoints, k, count),
             interval,
             v_u_before=None if before is None else _along(before, traversal),
             scans=count,

@@ -8,10 +8,10 @@ A kernel backend X is two operators of the library `ssno_kernels`,
     selective_scan_bwd_X(v_out, v_final_state, checkpoints, u, ..., initial_state,
                          delta_softplus, reverse, interval, needs) -> ten cotangents
 
-on canonical arguments (see `arguments.canonical`). checkpoints (B, ceil(L / interval) - 1, N', D),
-N' = N or 2 N, holds the state before sweep steps interval, 2 interval, ...; `interval` 0 asks for
-none. What was not asked for is returned as an empty tensor. Derivatives of the second and any
-higher order go through the composite.
+on canonical arguments (see `arguments.canonical`). checkpoints (B, rows, D) holds the state before
+sweep steps interval, 2 interval, ..., N or 2 N rows each; `interval` 0 asks for none. What was not
+asked for is returned as an empty tensor. Derivatives of the second and any higher order go through
+the composite.
 """
 
 from __future__ import annotations
@@ -65,6 +65,14 @@ def checkpoint_interval(states: int) -> int:
     while 4 * states > interval:
         interval *= 2
     return interval
+
+
+def checkpoint_rows(length: int, interval: int, states: int, sweeps: int = 1) -> int:
+    """Rows of the states saved by so many sweeps, and two that nobody uses.
+
+    A graph traced for any length is compiled anew for one where a size is 0 or 1.
+    """
+    return ((length + interval - 1) // interval - 1) * states * sweeps + 2
 
 
 def selective_scan(
@@ -219,8 +227,8 @@ def _fake_fwd(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     batch, channels, length = u.shape
     state = A.new_empty(batch, *A.shape) if want_state else A.new_empty(0)
-    saved = (length + interval - 1) // interval - 1 if interval else 0
-    checkpoints = A.new_empty(batch, saved, A[0].numel(), channels) if interval else A.new_empty(0)
+    rows = checkpoint_rows(length, interval, A[0].numel()) if interval else 0
+    checkpoints = A.new_empty(batch, rows, channels) if interval else A.new_empty(0)
     return torch.empty_like(u), state, checkpoints
 
 

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import torch
-import triton
 from torch import Tensor
 
+from .function import checkpoint_rows
 from .kernel_triton_arguments import Inputs
 from .kernel_triton_bwd import Gradients
 from .kernel_triton_launch import backward, forward
@@ -23,8 +23,8 @@ def selective_scan_fwd_triton(
     final = A.new_empty(batch, *A.shape) if want_state else None
     checkpoints = None
     if interval:
-        saved = triton.cdiv(length, interval) - 1
-        checkpoints = A.new_empty(batch, saved, A[0].numel(), channels)
+        rows = checkpoint_rows(length, interval, A[0].numel())
+        checkpoints = A.new_empty(batch, rows, channels)
     X = Inputs(u, delta, A, B, C, D, z, bias, weight, initial_state)
     forward(X, softplus, reverse, out, final=final, checkpoints=checkpoints, interval=interval)
     final, checkpoints = (A.new_empty(0) if x is None else x for x in (final, checkpoints))

@@ -160,10 +160,11 @@ def store_state(pointer, strides, c, b, d, n, mask, h_r, h_i, F: tl.constexpr):
 
 @inline
 def checkpoint_pointers(checkpoints, i, b, d, n, sizes, F: tl.constexpr):
-    """Where checkpoint i lies in (B, saved, N', D); imaginary parts are N D elements further."""
+    """Where checkpoint i lies in (B, rows, D); imaginary parts are N D elements further."""
     planes: tl.constexpr = 2 * F.states if F.is_complex else F.states
     saved = (sizes.length + sizes.interval - 1) // sizes.interval - 1
-    row = (b.to(tl.int64) * sizes.scans * saved + i) * planes + n[None, :]
+    rows = sizes.scans * saved * planes + 2  # see `function.checkpoint_rows`
+    row = b.to(tl.int64) * rows + i * planes + n[None, :]
     return checkpoints + row * sizes.channels + d[:, None]
 
 
