@@ -111,7 +111,6 @@ SSNO_DEVICE void put_decays(const Task& task, const Rate& rate, Complex gain, in
     put(WHOLE, rate.power(K::STEPS));
     put(REST, rate.power(static_cast<double>((task.length - 1) % K::STEPS + 1)));
     put(CLOSED, task.periodic ? rate.closed(static_cast<double>(task.length)) : Complex{});
-    put(LAMBDA, rate.power(1));
     put(GAIN, gain);
 }
 

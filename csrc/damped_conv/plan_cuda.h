@@ -22,8 +22,9 @@ constexpr int THREADS = 128;
 constexpr int MODES = 16;           // of a block
 constexpr int NUMBERS = 2 * MODES;  // real and imaginary parts, next to each other
 constexpr int SUMS = 3 * NUMBERS;   // of a block of modes in the backward
-constexpr int DECAYS = 10;          // of a mode: five complex numbers
-enum Which { WHOLE, REST, CLOSED, LAMBDA, GAIN };
+constexpr int DECAYS = 8;           // of a mode: four complex numbers
+// lambda^T, lambda^(samples of a line's last chunk), 1 / (1 - lambda^L), 2 coeff lambda
+enum Which { WHOLE, REST, CLOSED, GAIN };
 
 // The four kinds of tiles: T, C, and where products run.
 template <class T_, int STEPS_, int COLUMNS_, bool MMA_>

@@ -114,7 +114,7 @@ class Summed {
 
     using Numbers = Product<K, K::COLUMNS, NUMBERS>;
 
-    // r, r' or w, w' of a block of modes; `late`: the walk is from the first chunk.
+    // r and r', or w and w', of a block of modes
     SSNO_DEVICE void take_in(Shared<T> x, bool from_last, Numbers& sum, Numbers& slope) const {
         const Rows<T, K::PITCH> samples{x, from_last ? 0 : K::STEPS - 1, from_last ? 1 : -1};
         const int begin = from_last || task_.shift ? 0 : K::STEPS - task_.stop;
