@@ -8,23 +8,13 @@
 
 namespace ssno::damped_conv {
 
-// A null pointer means that there is none, or that nobody asked. Real numbers other than rate and
-// v_rate are of the state's dtype.
-struct Problem {
-    Dtype dtype = Dtype::f32;
-    bool tf32 = false;  // products of float32 on the tensor cores
-    int sweeps = 1;
+// Real numbers other than rate and v_rate are of the state's dtype.
+struct Problem : Convolution {
+    bool tf32 = false;               // products of float32 on the tensor cores
     int forward = 0, backward = -1;  // which sweep starts at the first sample, at the last; or -1
-    bool periodic = false;
-    int64_t channels = 0, rows = 0, length = 0, modes = 0;
-    int axes = 0;  // that rows are counted over, the last one fastest
-    int64_t size[MAX_AXES] = {};
-    const double* rate = nullptr;  // (S, H, N, 2), contiguous
-    const void* coeff = nullptr;   // (S, H, N, 2), contiguous
-    const void* skip = nullptr;    // D (H,)
+    const void* coeff = nullptr;     // (S, H, N, 2), contiguous
+    const void* skip = nullptr;      // D (H,)
     int64_t skip_stride = 0;
-    Array u, out, initial_state, final_state;
-    Array v_out, v_u, v_final_state, v_initial_state;
     void *v_rate = nullptr, *v_coeff = nullptr, *v_skip = nullptr;  // contiguous
 };
 

@@ -1,46 +1,18 @@
 // SPDX-License-Identifier: MIT
 // damped_conv_fwd_cpu and damped_conv_bwd_cpu: allocation, and what the kernels are told.
-// Shapes and dtypes were checked in Python (ops/damped_conv/arguments.py) before this is called.
 #include <torch/csrc/stable/library.h>
 
 #include <tuple>
 #include <vector>
 
 #include "cpu_operator.h"
-#include "damped_conv/params.h"
+#include "damped_conv/tensors.h"
 #include "ssno/isa.h"
 
 namespace {
 
 using namespace ssno;
 using namespace ssno::damped_conv;
-
-// (B, H, *grid) swept along `dim`
-Array activation(const Tensor& t, int64_t dim) {
-    Array a;
-    a.p = t.data_ptr();
-    a.channel = t.stride(1);
-    a.step = t.stride(dim);
-    int i = 0;
-    for (int64_t axis = 0; axis < t.dim(); ++axis)
-        if (axis != 1 && axis != dim) a.row[i++] = t.stride(axis);
-    return a;
-}
-
-// (S, B, H, *others, N, 2)
-Array states(const MaybeTensor& t) {
-    Array a;
-    if (!t) return a;
-    a.p = t->data_ptr();
-    a.sweep = t->stride(0);
-    a.channel = t->stride(2);
-    a.step = t->stride(t->dim() - 2);
-    a.part = t->stride(t->dim() - 1);
-    int i = 0;
-    for (int64_t axis = 1; axis < t->dim() - 2; ++axis)
-        if (axis != 2) a.row[i++] = t->stride(axis);
-    return a;
-}
 
 template <class T>
 void read(const Tensor& t, std::vector<double>& to) {
@@ -78,7 +50,8 @@ class Values {
 // The cotangent of such a tensor, if it is wanted: computed in double precision, 0 until then
 class Cotangent {
   public:
-    Cotangent(bool wanted, const Tensor& like) : tensor_(empty(like, sizes(wanted, like))) {
+    Cotangent(bool wanted, const Tensor& like)
+        : tensor_(empty(like, wanted ? sizes(like) : std::vector<int64_t>{0})) {
         if (!wanted) return;
         if (is_double())
             values_ = static_cast<double*>(tensor_.data_ptr());
@@ -97,12 +70,6 @@ class Cotangent {
 
   private:
     bool is_double() const { return tensor_.scalar_type() == ScalarType::Double; }
-    static std::vector<int64_t> sizes(bool wanted, const Tensor& like) {
-        if (!wanted) return {0};
-        std::vector<int64_t> sizes;
-        for (int64_t i = 0; i < like.dim(); ++i) sizes.push_back(like.size(i));
-        return sizes;
-    }
     Tensor tensor_;
     double* values_ = nullptr;
     std::vector<double> copy_;
@@ -130,39 +97,16 @@ struct Problem {
             const MaybeTensor& initial_state, int64_t direction, bool periodic, int64_t dim)
         : rate(rate_), coeff(coeff_) {
         if (D) skip.emplace(*D);
-        STD_TORCH_CHECK(u.dim() <= MAX_AXES + 2, "u has too many axes for damped_conv");
-        p.dtype = dtype_of(u);
-        p.sweeps = static_cast<int>(rate_.size(0));
+        describe(p, u, rate_, initial_state, periodic, dim);
         p.from_end[0] = direction == 1;
         p.from_end[1] = true;
-        p.periodic = periodic;
-        p.channels = u.size(1);
-        p.length = u.size(dim);
-        p.modes = rate_.size(2);
-        p.rows = 1;
-        for (int64_t axis = 0; axis < u.dim(); ++axis)
-            if (axis != 1 && axis != dim) {
-                p.size[p.axes++] = u.size(axis);
-                p.rows *= u.size(axis);
-            }
         p.rate = rate.get();
         p.coeff = coeff.get();
         p.skip = skip ? skip->get() : nullptr;
-        p.u = activation(u, dim);
-        p.initial_state = states(initial_state);
         p.threads = static_cast<int>(torch::stable::get_num_threads());
         p.parallel = run_parallel;
     }
 };
-
-std::vector<int64_t> state_sizes(const Tensor& u, const Tensor& rate, int64_t dim) {
-    std::vector<int64_t> sizes{rate.size(0)};
-    for (int64_t axis = 0; axis < u.dim(); ++axis)
-        if (axis != dim) sizes.push_back(u.size(axis));
-    sizes.push_back(rate.size(2));
-    sizes.push_back(2);
-    return sizes;
-}
 
 std::tuple<Tensor, Tensor> forward(Tensor u, Tensor rate, Tensor coeff, MaybeTensor D,
                                    MaybeTensor initial_state, int64_t direction, bool periodic,

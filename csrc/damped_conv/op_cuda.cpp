@@ -1,44 +1,17 @@
 // SPDX-License-Identifier: MIT
 // damped_conv_fwd_cuda and damped_conv_bwd_cuda: allocation, and what the kernels are told.
-// Shapes and dtypes were checked in Python (ops/damped_conv/arguments.py) before this is called.
 #include <deque>
 #include <tuple>
 #include <vector>
 
 #include "cuda_operator.h"
 #include "damped_conv/call_cuda.h"
+#include "damped_conv/tensors.h"
 
 namespace {
 
 using namespace ssno;
 using namespace ssno::damped_conv;
-
-// (B, H, *grid) swept along `dim`
-Array activation(const Tensor& t, int64_t dim) {
-    Array a;
-    a.p = t.data_ptr();
-    a.channel = t.stride(1);
-    a.step = t.stride(dim);
-    int i = 0;
-    for (int64_t axis = 0; axis < t.dim(); ++axis)
-        if (axis != 1 && axis != dim) a.row[i++] = t.stride(axis);
-    return a;
-}
-
-// (S, B, H, *others, N, 2)
-Array states(const MaybeTensor& t) {
-    Array a;
-    if (!t) return a;
-    a.p = t->data_ptr();
-    a.sweep = t->stride(0);
-    a.channel = t->stride(2);
-    a.step = t->stride(t->dim() - 2);
-    a.part = t->stride(t->dim() - 1);
-    int i = 0;
-    for (int64_t axis = 1; axis < t->dim() - 2; ++axis)
-        if (axis != 2) a.row[i++] = t->stride(axis);
-    return a;
-}
 
 // The arguments that forward and backward have in common; holds what the kernels need as long as
 // they are being launched.
@@ -50,28 +23,14 @@ class Arguments {
               const MaybeTensor& initial_state, int64_t direction, bool periodic, int64_t dim,
               bool tf32)
         : like_(u) {
-        STD_TORCH_CHECK(u.dim() <= MAX_AXES + 2, "u has too many axes for damped_conv");
-        p.dtype = dtype_of(u);
+        describe(p, u, rate, initial_state, periodic, dim);
         p.tf32 = tf32;
-        p.sweeps = static_cast<int>(rate.size(0));
         p.forward = direction == 1 ? -1 : 0;
         p.backward = direction == 0 ? -1 : p.sweeps - 1;
-        p.periodic = periodic;
-        p.channels = u.size(1);
-        p.length = u.size(dim);
-        p.modes = rate.size(2);
-        p.rows = 1;
-        for (int64_t axis = 0; axis < u.dim(); ++axis)
-            if (axis != 1 && axis != dim) {
-                p.size[p.axes++] = u.size(axis);
-                p.rows *= u.size(axis);
-            }
         p.rate = static_cast<const double*>(kept(torch::stable::contiguous(rate)));
         p.coeff = kept(torch::stable::contiguous(coeff));
         p.skip = D ? D->data_ptr() : nullptr;
         p.skip_stride = D ? D->stride(0) : 0;
-        p.u = activation(u, dim);
-        p.initial_state = states(initial_state);
     }
 
     Allocate allocate() {
@@ -87,21 +46,6 @@ class Arguments {
     Tensor like_;
     std::deque<Tensor> kept_;
 };
-
-std::vector<int64_t> sizes(const Tensor& t) {
-    std::vector<int64_t> sizes;
-    for (int64_t i = 0; i < t.dim(); ++i) sizes.push_back(t.size(i));
-    return sizes;
-}
-
-std::vector<int64_t> state_sizes(const Tensor& u, const Tensor& rate, int64_t dim) {
-    std::vector<int64_t> sizes{rate.size(0)};
-    for (int64_t axis = 0; axis < u.dim(); ++axis)
-        if (axis != dim) sizes.push_back(u.size(axis));
-    sizes.push_back(rate.size(2));
-    sizes.push_back(2);
-    return sizes;
-}
 
 std::tuple<Tensor, Tensor> forward(Tensor u, Tensor rate, Tensor coeff, MaybeTensor D,
                                    MaybeTensor initial_state, int64_t direction, bool periodic,

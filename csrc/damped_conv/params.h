@@ -20,20 +20,23 @@ struct Array {
     int64_t sweep = 0, part = 0;  // of states
 };
 
-// A null pointer means that there is none, or that nobody asked.
-struct Params {
+// What every backend is told. A null pointer means that there is none, or that nobody asked.
+struct Convolution {
     Dtype dtype = Dtype::f32;
     int sweeps = 1;
-    bool from_end[2] = {false, false};  // whether a sweep starts at the last sample
     bool periodic = false;
     int64_t channels = 0, rows = 0, length = 0, modes = 0;
     int axes = 0;  // that rows are counted over, the last one fastest
     int64_t size[MAX_AXES] = {};
-    const double* rate = nullptr;   // (S, H, N, 2), contiguous
-    const double* coeff = nullptr;  // (S, H, N, 2)
-    const double* skip = nullptr;   // D (H,)
+    const double* rate = nullptr;  // (S, H, N, 2), contiguous
     Array u, out, initial_state, final_state;
     Array v_out, v_u, v_final_state, v_initial_state;
+};
+
+struct Params : Convolution {
+    bool from_end[2] = {false, false};  // whether a sweep starts at the last sample
+    const double* coeff = nullptr;      // (S, H, N, 2)
+    const double* skip = nullptr;       // D (H,)
     double *v_rate = nullptr, *v_coeff = nullptr, *v_skip = nullptr;
     int threads = 1;
     void (*parallel)(int64_t count, const void* context,

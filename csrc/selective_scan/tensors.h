@@ -31,11 +31,14 @@ inline int64_t checkpoint_rows(const Params& p) {
     return ((p.length + p.interval - 1) / p.interval - 1) * p.states * (p.is_complex ? 2 : 1);
 }
 
-// Those of `sweeps` like this one: two rows more than are used, as ops/selective_scan/function.py
-// says.
+// Those of `sweeps` like this one, and two rows of zeros: see ops/selective_scan/function.py
 inline Tensor new_checkpoints(const Params& p, const Tensor& A, int64_t sweeps) {
     if (p.interval == 0) return empty(A, {0});
-    return empty(A, {p.batch, sweeps * checkpoint_rows(p) + 2, p.channels});
+    const int64_t rows = sweeps * checkpoint_rows(p);
+    Tensor checkpoints = empty(A, {p.batch, rows + 2, p.channels});
+    Tensor rest = torch::stable::narrow(checkpoints, 1, rows, 2);
+    torch::stable::zero_(rest);
+    return checkpoints;
 }
 
 // The checkpoints of sweep k

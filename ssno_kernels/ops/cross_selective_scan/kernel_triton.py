@@ -78,6 +78,7 @@ def cross_selective_scan_fwd_triton(
     if interval:
         rows = checkpoint_rows(math.prod(x.shape[2:]), interval, states, count)
         checkpoints = A.new_empty(x.shape[0], rows, channels)
+        checkpoints[:, -2:] = 0
     out = empty_result(x, count, stack)
     merged = None if stack else _Sum(out, count, A.dtype)
     for k, traversal in enumerate(_unpacked(traversals, x.dim() - 2)):

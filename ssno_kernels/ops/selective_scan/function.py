@@ -68,7 +68,7 @@ def checkpoint_interval(states: int) -> int:
 
 
 def checkpoint_rows(length: int, interval: int, states: int, sweeps: int = 1) -> int:
-    """Rows of the states saved by so many sweeps, and two that nobody uses.
+    """Rows of the states saved by so many sweeps, and two of zeros that nobody uses.
 
     A graph traced for any length is compiled anew for one where a size is 0 or 1.
     """

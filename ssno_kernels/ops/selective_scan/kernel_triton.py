@@ -25,6 +25,7 @@ def selective_scan_fwd_triton(
     if interval:
         rows = checkpoint_rows(length, interval, A[0].numel())
         checkpoints = A.new_empty(batch, rows, channels)
+        checkpoints[:, -2:] = 0
     X = Inputs(u, delta, A, B, C, D, z, bias, weight, initial_state)
     forward(X, softplus, reverse, out, final=final, checkpoints=checkpoints, interval=interval)
     final, checkpoints = (A.new_empty(0) if x is None else x for x in (final, checkpoints))
