@@ -10,6 +10,7 @@ part has a random generator of its own: the first of many samples are those of a
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -167,11 +168,11 @@ def solve(equation: Equation, part: str, count: int, at_once: int | None = None)
 
 
 def main(name: str, part: str, count: str, path: str) -> None:
-    """Write the samples where `path` says; a file that is there is whole."""
-    partial_file = Path(f"{path}.partial")
+    """Write the samples where `path` says; a file that is there is whole, whoever else makes it."""
+    partial_file = Path(f"{path}.{os.getpid()}.partial")
     with partial_file.open("wb") as file:
         np.save(file, solve(EQUATIONS[name], part, int(count)))
-    partial_file.rename(path)
+    partial_file.replace(path)
 
 
 if __name__ == "__main__":
