@@ -23,7 +23,10 @@ from ssno_kernels import builder, extension, registry
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads ELF binaries")
 ROOT = Path(__file__).parents[1]
-SHIMS = "#include <torch/csrc/stable/c/shim.h>\n"
+SHIMS = """
+#include <torch/csrc/inductor/aoti_torch/generated/c_shim_aten.h>
+#include <torch/csrc/stable/c/shim.h>
+"""  # what the stable ABI's own ops.h is written in
 SYSTEM = ("libstdc++.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1")
 OTHER = os.environ.get("SSNO_OTHER_PYTHON")
 
