@@ -6,7 +6,6 @@ A new operator adds its files by being there, and rows for its inner loops to LO
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -133,7 +132,7 @@ def nvcc():
     except builder.BuildError as error:
         pytest.skip(str(error))
     units = [(source, target) for source in SOURCES for target in TARGETS]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(builder.cores()) as pool:
         list(pool.map(lambda unit: sass.compiled(*unit), units))
 
 
