@@ -12,8 +12,8 @@ B, D, N, L = 2, 4, 3, 7
 TINY = 1e-12
 
 
-def scan_loop(u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False):
-    """(out, last state); B, C (D, N), (B, N, L) or (B, G, N, L), interleaved for a complex A."""
+def scan_loop(u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus=False, h=None):
+    """(out, last state) from state h; B, C (D, N), (B, [G,] N, L), interleaved for a complex A."""
 
     def at(M: Tensor, t: int) -> Tensor:
         if M.dim() == 2:
@@ -24,7 +24,7 @@ def scan_loop(u, delta, A, B, C, D=None, z=None, delta_bias=None, delta_softplus
 
     dt = delta if delta_bias is None else delta + delta_bias[:, None]
     dt = softplus(dt) if delta_softplus else dt
-    h = torch.zeros(len(u), *A.shape, dtype=A.dtype)
+    h = torch.zeros(len(u), *A.shape, dtype=A.dtype) if h is None else h
     y = []
     for t in range(u.shape[-1]):
         s = dt[..., t, None]

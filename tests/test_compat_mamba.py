@@ -68,15 +68,16 @@ def test_mamba_inner(kind):
     leaves = [t if t is None else t.requires_grad_() for t in (*given, *rms)]
     given, rms = leaves[:-3], leaves[-3:]
     named = dict(zip(("b_rms_weight", "c_rms_weight", "dt_rms_weight"), rms, strict=True))
-    out = mamba_ssm.mamba_inner_fn(*given, **named)
+    outs = [mamba_ssm.mamba_inner_fn(*given, **named)]
+    outs += [] if extra else [mamba_ssm.mamba_inner_ref(*given)]
     expected = inner_loop(*given, rms)
-    assert out.shape == (B, L, 5) and relative_error(out, expected) < TINY
     present = [t for t in leaves if t is not None]
-    v = torch.randn_like(out)
-    pairs = zip(*(torch.autograd.grad(y, present, v) for y in (out, expected)), strict=True)
-    assert all(relative_error(a, b) < TINY for a, b in pairs)
-    if not extra:
-        assert torch.equal(mamba_ssm.mamba_inner_ref(*given), out)
+    v = torch.randn_like(expected)
+    v_expected = torch.autograd.grad(expected, present, v)
+    for out in outs:
+        assert out.shape == (B, L, 5) and relative_error(out, expected) < TINY
+        pairs = zip(torch.autograd.grad(out, present, v), v_expected, strict=True)
+        assert all(relative_error(a, b) < TINY for a, b in pairs)
 
 
 @pytest.mark.parametrize("heads", [0, 4])
@@ -128,8 +129,21 @@ def test_state_update_of_padding_and_its_reference():
     expected = mamba_ssm.selective_state_update_ref(part, u, dt, *arguments)
     assert relative_error(out[1], expected[1]) < TINY
     assert relative_error(state[2], part[1]) < TINY
-    out = mamba_ssm.selective_state_update(part, u, dt.requires_grad_(), *arguments)
-    assert torch.autograd.grad(out.sum(), dt)[0].isfinite().all()
+
+
+def test_gradients_of_a_state_update():
+    """Those of the step; the state, which is updated in place, has none."""
+    given = {k: v[..., :1] if v.dim() == 3 else v for k, v in inputs().items()}
+    leaves = as_leaves(given)
+    step = {k: v[..., 0] if v.dim() == 3 else v for k, v in leaves.items()}
+    state = torch.randn(B, D, N, dtype=torch.float64)
+    expected, _ = scan_loop(**leaves, delta_softplus=True, h=state)
+    v = torch.randn_like(expected)
+    want = gradients(expected, leaves, v)
+    for function in (mamba_ssm.selective_state_update, mamba_ssm.selective_state_update_ref):
+        out = function(state.clone(), *step.values(), True)
+        assert relative_error(out, expected[..., 0]) < TINY
+        assert_all(gradients(out, leaves, v[..., 0]), want)
 
 
 @pytest.mark.parametrize("prenorm", [False, True])
@@ -145,10 +159,31 @@ def test_norm_of_a_residual_stream(prenorm, has_residual):
     expected = total / (total.square().mean(-1, keepdim=True) + 1e-3).sqrt() * weight
     assert y.dtype == x.dtype and relative_error(y, expected) < 1e-2
     assert s is None or (s.dtype == torch.float32 and relative_error(s, total) < 1e-6)
-    bias = torch.randn(8)
-    out = mamba_ssm.layer_norm_fn(x.float(), weight, bias)
-    want = torch.nn.functional.layer_norm(x.float(), (8,), weight, bias, 1e-6)
-    assert relative_error(out, want) < 1e-5
+
+
+@pytest.mark.parametrize("function", [mamba_ssm.layer_norm_fn, mamba_ssm.rms_norm_fn])
+def test_norms_and_their_gradients(function):
+    shapes = {
+        "x": (2, 3, 8),
+        "weight": (8,),
+        "bias": (8,),
+        "residual": (2, 3, 8),
+        "rowscale": (2, 3),
+    }
+    leaves = as_leaves({k: torch.randn(*n, dtype=torch.float64) for k, n in shapes.items()})
+    x, weight, bias, residual, rowscale = leaves.values()
+
+    def norm(s: Tensor, eps: float) -> Tensor:
+        s = s - s.mean(-1, keepdim=True) if function is mamba_ssm.layer_norm_fn else s
+        return s / (s.square().mean(-1, keepdim=True) + eps).sqrt() * weight + bias
+
+    assert relative_error(function(x, weight, bias), norm(x, 1e-6)) < TINY
+    outs = function(x, weight, bias, residual, eps=1e-3, rowscale=rowscale, prenorm=True)
+    total = rowscale[..., None] * x + residual
+    expected = norm(total, 1e-3), total
+    assert all(relative_error(a, b) < TINY for a, b in zip(outs, expected, strict=True))
+    v = torch.randn(2, 2, 3, 8, dtype=torch.float64).unbind()
+    assert_all(gradients(outs, leaves, v), gradients(expected, leaves, v))
 
 
 def test_what_is_not_covered_says_so():

@@ -66,8 +66,12 @@ def test_oflex_and_core_of_vmamba():
     assert out.dtype == torch.float32 and relative_error(out, expected) < 1e-6
     assert relative_error(x[:, :, -1, 1::2], last) < 1e-6
     narrow, _ = selective_scan_cuda_oflex.fwd(*given.values(), True, 1, False)
-    core, _ = selective_scan_cuda_core.fwd(*given.values(), True, 1)
-    assert narrow.dtype == core.dtype == torch.half and torch.equal(narrow, core)
+    core, x_core = selective_scan_cuda_core.fwd(*given.values(), True, 1)
+    assert (
+        torch.equal(x_core, x)
+        and narrow.dtype == core.dtype == torch.half
+        and torch.equal(narrow, core)
+    )
     leaves = as_leaves({k: v.double() for k, v in given.items()})
     v = torch.randn_like(out)
     want = gradients(scan_loop(**leaves, delta_softplus=True)[0], leaves, v.double())

@@ -31,6 +31,15 @@ def test_autocast_rounds_no_output_that_is_asked_for_in_float32():
     assert torch.equal(out, vmamba.selective_scan_fn(**given))
 
 
+def test_operations_of_a_traced_scan():
+    """What fvcore hands over are values of a graph, with their shapes."""
+    graph = torch._C.parse_ir(
+        "graph(%u : Float(2, 4, 5), %delta : Float(2, 4, 5), %A : Float(4, 3)):\n  return (%u)"
+    )
+    operations = vmamba.selective_scan_flop_jit([*graph.inputs()], [*graph.outputs()])
+    assert operations == 2 * 4 * 5 * (9 * 3 + 1)
+
+
 @pytest.mark.parametrize("scans", [0, 1, 2])
 @pytest.mark.parametrize("first", [True, False])
 def test_cross_scan_of_vmamba(scans, first):
