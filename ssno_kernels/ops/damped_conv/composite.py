@@ -57,7 +57,7 @@ def chunk_length(length: int, states: int) -> int:
     It is doubled until it serves, since for torch.compile the length may be a symbol.
     """
     T = 16
-    while T < 2 * states or T * T < length:
+    while 2 * states > T or length > T * T:
         T *= 2
     return min(length, T)
 
