@@ -6,9 +6,11 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -122,5 +124,13 @@ def rows_of(runs: Iterable[Run], jobs: int) -> list[tuple[Row, Path]]:
 
 def _start_process(threads: int, places: multiprocessing.Queue) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interruption is the first process's to tell
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     training.bar_place = places.get()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
