@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, leaky_relu, silu
+from torch.nn.functional import leaky_relu, silu
 
 from ..ops.cross_selective_scan import (
     CROSS_1D,
@@ -18,6 +18,7 @@ from ..ops.cross_selective_scan import (
     cross_selective_scan,
 )
 from .alias_free_activation import AliasFreeActivation
+from .bicubic import bicubic
 
 _CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _TRAVERSALS = {1: CROSS_1D, 2: CROSS_2D, 3: CROSS_3D_BOTH}
@@ -75,7 +76,7 @@ def _scaled(x: Tensor, factor: float) -> Tensor:
         line = x.movedim(axis, -1)
         size = [1, round(factor * line.shape[-1])]
         flat = line.reshape(-1, 1, 1, line.shape[-1])
-        flat = interpolate(flat, size=size, mode="bicubic", antialias=True)
+        flat = bicubic(flat, size)
         x = flat.view(*line.shape[:-1], size[1]).movedim(-1, axis)
     return x
 
@@ -90,8 +91,7 @@ def alias_free_gate(z: Tensor) -> Tensor:
     if z.dim() != 4:
         return _scaled(silu(_scaled(z, 2.0)), 0.5).to(dtype)
     size = z.shape[2:]
-    fine = interpolate(z, size=[2 * n for n in size], mode="bicubic", antialias=True)
-    return interpolate(silu(fine), size=size, mode="bicubic", antialias=True).to(dtype)
+    return bicubic(silu(bicubic(z, [2 * n for n in size])), size).to(dtype)
 
 
 class CrossSelectiveScan(nn.Module):

@@ -44,9 +44,11 @@ def define(
                 _library.impl(name, _triton(name, package), "CompositeExplicitAutograd")
 
 
-def define_in_python(name: str, schema: str, implementation: Kernel, fake: Kernel) -> None:
-    """Define an operator that calls kernels and reads values, which no tracer is to look into."""
-    _library.define(name + schema, tags=(torch.Tag.cudagraph_unsafe,))
+def define_in_python(
+    name: str, schema: str, implementation: Kernel, fake: Kernel, tags: Sequence[torch.Tag] = ()
+) -> None:
+    """Define an operator that calls others, which no tracer is to look into."""
+    _library.define(name + schema, tags=tuple(tags))
     torch.library.register_fake(f"ssno_kernels::{name}", fake, lib=_library)
     _library.impl(name, implementation, "CompositeExplicitAutograd")
 

@@ -74,6 +74,7 @@ class _Context(Context, Protocol):
     saved_tensors: _Tensors
     backend: str
     where: tuple[int, bool, int]
+    want_state: bool
 
 
 class _BackwardContext(Context, Protocol):
@@ -100,15 +101,17 @@ class DampedConv(Operation):
         ctx: _Context, inputs: tuple[_Options, Unpack[_Tensors]], output: tuple[Tensor, Tensor]
     ) -> None:
         options = inputs[0]
-        ctx.backend, ctx.where = options[0], options[1:4]
+        ctx.backend, ctx.where, ctx.want_state = options[0], options[1:4], options[4]
         ctx.save_for_backward(*inputs[1:])
-        if not options[4]:
+        if not ctx.want_state:
             ctx.mark_non_differentiable(output[1])
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: _Context, v_out: Maybe, v_final_state: Maybe) -> tuple[Maybe, ...]:
         tensors = ctx.saved_tensors
+        if not ctx.want_state:  # torch.compile gives zeros for the placeholder
+            v_final_state = None
         if v_out is None and v_final_state is None:
             return (None,) * 6
         if v_out is None:

@@ -93,6 +93,7 @@ class _Context(Context, Protocol):
     saved_tensors: tuple[Unpack[Tensors], Tensor]
     backend: str
     options: list[bool]
+    want_state: bool
     interval: int
     saved: bool
 
@@ -125,15 +126,17 @@ class SelectiveScan(Operation):
         inputs: tuple[_Options, Unpack[Tensors]],
         output: tuple[Tensor, Tensor, Tensor],
     ) -> None:
-        ctx.backend, *ctx.options, want_state, ctx.interval, ctx.saved = inputs[0]
+        ctx.backend, *ctx.options, ctx.want_state, ctx.interval, ctx.saved = inputs[0]
         ctx.save_for_backward(*inputs[1:], output[2])
-        ctx.mark_non_differentiable(*(output[2:] if want_state else output[1:]))
+        ctx.mark_non_differentiable(*(output[2:] if ctx.want_state else output[1:]))
         ctx.set_materialize_grads(False)
 
     @staticmethod
     def backward(ctx: _Context, v_out: Maybe, v_final_state: Maybe, _: None) -> tuple[Maybe, ...]:
         saved = ctx.saved_tensors
         tensors, checkpoints = saved[:10], saved[10]
+        if not ctx.want_state:  # torch.compile gives zeros for the placeholder
+            v_final_state = None
         if v_out is None and v_final_state is None:
             return (None,) * 11
         if not ctx.saved:

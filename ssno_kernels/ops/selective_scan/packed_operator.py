@@ -79,11 +79,13 @@ class PackedScan(Operation):
     @staticmethod
     def backward(ctx: _Context, v_out: Maybe, v_state: Maybe) -> tuple[Maybe, ...]:
         saved = ctx.saved_tensors
+        softplus, reverse, want_state, backend = ctx.options
+        if not want_state:  # torch.compile gives zeros for the placeholder
+            v_state = None
         if v_out is None and v_state is None:
             return (None,) * 12
         if v_out is None:
             v_out = torch.zeros_like(saved[1])
-        softplus, reverse, _, backend = ctx.options
         needs = list(ctx.needs_input_grad[2:])
         v = torch.ops.ssno_kernels.selective_scan_packed_bwd(
             v_out, v_state, *saved, softplus, reverse, backend, needs
@@ -200,12 +202,14 @@ def _fake_backward(
     return like_or_empty(*inputs[:10], needs=inputs[13])
 
 
+_READS_VALUES = (torch.Tag.cudagraph_unsafe,)
 _RESULTS = ", ".join(["Tensor"] * 10)
 define_in_python(
     "selective_scan_packed_fwd",
     f"(Tensor seq_idx, {INPUTS}, bool want_state, str backend) -> (Tensor, Tensor)",
     _forward,
     _fake_forward,
+    _READS_VALUES,
 )
 define_in_python(
     "selective_scan_packed_bwd",
@@ -213,4 +217,5 @@ define_in_python(
     f"-> ({_RESULTS})",
     _backward,
     _fake_backward,
+    _READS_VALUES,
 )
