@@ -21,6 +21,8 @@
 
 namespace ssno::alias_free_activation {
 
+constexpr int THREADS = 256;
+
 // n / by for 0 <= n < 2^16, by one multiplication.
 struct Divider {
     uint32_t by = 1, magic = 1u << 31;
@@ -31,18 +33,19 @@ struct Divider {
 };
 
 // A buffer's part: (channels, D, H, W), its rows and channels odd numbers of elements apart, so
-// that threads side by side touch different banks.
+// that threads side by side touch different banks. `more`: elements of a row that are only loaded.
 struct Box {
-    int n[AXES] = {1, 1, 1};
+    int n[AXES] = {1, 1, 1}, more = 0;
 
     int stride(int axis) const {
-        const int row = n[2] | 1;
+        const int row = (n[2] + more) | 1;
         return axis == 2 ? 1 : axis == 1 ? row : n[1] * row;
     }
     int channel() const { return (n[0] * stride(0)) | 1; }
     Box with(int axis, int size) const {
         Box box = *this;
         box.n[axis] = size;
+        if (axis == 2) box.more = 0;
         return box;
     }
 };
@@ -87,11 +90,13 @@ struct Slices {
 };
 
 // Between a buffer and a tensor, its dimensions from the fastest in memory on: W, H, D, channels,
-// or channels, W, H, D. The first two are shared out among the threads as lanes and rows.
+// or channels, W, H, D. A thread moves `width` elements of a row at a time: 16 bytes if all such
+// lie wholly inside or outside of the tensor, and of the tile that is written; else one. The
+// threads are shared out as lanes along a row and rows.
 struct Transfer {
     static constexpr int DIMS = AXES + 1, CHANNELS = AXES;
-    int lanes, rows;
-    Divider by_lanes;
+    int width = 1, columns, lanes, rows, count;  // `columns` of a row; `count` of a slice's rows
+    Divider by_lanes, by_second;
     int dim[DIMS], n[DIMS], at[DIMS];  // `dim`: an axis or CHANNELS; `at`: strides in the buffer
     int64_t stride[DIMS], size[DIMS], batch;
     void* p;
@@ -99,7 +104,7 @@ struct Transfer {
     Transfer() = default;
     // As many samples of the buffer as `tile` says.
     Transfer(const Box& b, const Box& tile, int channels, const Field& f, const int64_t* sizes,
-             int64_t all_channels, int threads)
+             const Params& params, bool wide, bool written)
         : batch(f.b), p(f.p) {
         const bool first = f.c < f.g[2];
         for (int i = 0; i < DIMS; ++i) {
@@ -109,11 +114,34 @@ struct Transfer {
             n[i] = axis ? tile.n[dim[i]] : channels;
             at[i] = axis ? b.stride(dim[i]) : b.channel();
             stride[i] = axis ? f.g[dim[i]] : f.c;
-            size[i] = axis ? sizes[dim[i]] : all_channels;
+            size[i] = axis ? sizes[dim[i]] : params.channels;
         }
-        lanes = std::min(n[0], threads);
-        rows = threads / lanes;
+        const int pack = pack_size(params.dtype);
+        const bool whole = written || first;  // rows begin with 16 bytes
+        if (wide && aligned(pack, params.batch) && !(whole && n[0] % pack != 0)) width = pack;
+        columns = (n[0] + (whole ? 0 : 2 * (width - 1))) / width;
+        lanes = std::min(columns, THREADS);
+        rows = THREADS / lanes;
+        count = n[1] * n[3];
         by_lanes = Divider(lanes);
+        by_second = Divider(n[1]);
+    }
+
+    static int pack_size(Dtype dtype) {
+        return dtype == Dtype::f64 ? 2 : dtype == Dtype::f32 ? 4 : 8;
+    }
+
+  private:
+    bool aligned(int pack, int64_t batches) const {
+        constexpr int64_t MOST = int64_t(1) << 31;  // for offsets of 32 bits in a tile
+        int64_t reach = n[0];
+        bool all = reinterpret_cast<uintptr_t>(p) % 16 == 0 && stride[0] == 1 &&
+                   size[0] % pack == 0 && (batches == 1 || batch % pack == 0);
+        for (int i = 1; i < DIMS; ++i) {
+            all = all && (size[i] == 1 || stride[i] % pack == 0);
+            reach += n[i] * std::min(stride[i], MOST);
+        }
+        return all && reach < MOST;
     }
 };
 
@@ -131,12 +159,14 @@ struct Plan {
     Pass expand_x[2], expand_v[2], reduce[2];  // in the order in which they are made
     Slices slices_x, slices_v, slices_o;       // on three axes
     int depth;                                 // fine samples of D
-    Transfer x, v, result;
-    int Q, R, F, X, V, O, bytes;  // offsets in bytes
+    Transfer transfers[3];                     // of x, v_out and the result
+    int Q, R, F, X, V, O, bytes;               // offsets in bytes
 };
 
-constexpr int THREADS = 256, SHARED_LIMIT = 96 << 10, SHARED_GOAL = 64 << 10;
+constexpr int SHARED_LIMIT = 96 << 10, SHARED_GOAL = 64 << 10;
 constexpr int GEOMETRY = 6;  // 64-bit numbers that a block keeps for each axis, and for itself
+constexpr int PLACES = 1 + Transfer::DIMS;                      // and for each transfer
+constexpr int KEPT = 8 * (GEOMETRY * (AXES + 1) + PLACES * 3);  // in bytes
 
 inline int up_to(int64_t a, int64_t b) { return static_cast<int>((a + b - 1) / b * b); }
 
@@ -175,6 +205,10 @@ class Planner {
         while (lay_out() > SHARED_GOAL && shrink(4)) {
         }
         while (lay_out() > SHARED_LIMIT && shrink(1)) {
+        }
+        if (!fits()) {
+            wide = false;
+            lay_out();
         }
         while (2 * plan.channels <= p.channels && plan.reduce[0].items < THREADS &&
                2 * plan.bytes <= SHARED_GOAL) {
@@ -221,6 +255,11 @@ class Planner {
         plan.filtered[a] = p.filtered[a];
         plan.tiles[a] = (size(a) + most - 1) / most;
         plan.tile[a] = (size(a) + plan.tiles[a] - 1) / plan.tiles[a];
+        const int pack = Transfer::pack_size(p.dtype);
+        if (a < 2 || size(a) % pack != 0) return;
+        // so that a tile's rows begin where those of the tensor are aligned
+        plan.tile[a] = std::min<int64_t>(up_to(plan.tile[a], pack), most);
+        plan.tiles[a] = (size(a) + plan.tile[a] - 1) / plan.tile[a];
     }
 
     // Halve the largest tile where it is above 16 samples, else the channels, else the tile again;
@@ -253,10 +292,11 @@ class Planner {
             tile.n[a] = static_cast<int>(plan.tile[a]);
         }
         const int channels = plan.channels;
-        plan.x = transfer(x, x, p.x, p.n);
-        plan.v = transfer(of_v, of_v, p.v_out, p.m);
-        plan.result =
-            backward ? transfer(result, tile, p.v_x, p.n) : transfer(result, tile, p.out, p.m);
+        const bool written = true;
+        plan.transfers[0] = transfer(x, x, p.x, p.n, !written);
+        plan.transfers[1] = transfer(of_v, of_v, p.v_out, p.m, !written);
+        plan.transfers[2] = backward ? transfer(result, tile, p.v_x, p.n, written)
+                                     : transfer(result, tile, p.out, p.m, written);
         plan.slices_x = Slices(x, channels);
         plan.slices_v = Slices(of_v, channels);
         plan.slices_o = Slices(result, channels);
@@ -265,8 +305,15 @@ class Planner {
         return plan.bytes;
     }
 
-    Transfer transfer(const Box& b, const Box& tile, const Field& f, const int64_t* sizes) const {
-        return Transfer(b, tile, plan.channels, f, sizes, p.channels, THREADS);
+    // With room in the buffer for what is loaded of its rows.
+    Transfer transfer(Box& b, const Box& tile, const Field& f, const int64_t* sizes,
+                      bool written) const {
+        const auto made = [&] {
+            return Transfer(b, tile, plan.channels, f, sizes, p, wide, written);
+        };
+        const Transfer t = made();
+        b.more = t.columns * t.width - t.n[0];
+        return made();
     }
 
     struct Sizes {  // in elements
@@ -300,7 +347,7 @@ class Planner {
     // in the backward it holds the derivative while v_out is expanded.
     void place(Sizes s, const Box& x, const Box& of_v, const Box& result) {
         const int element = p.dtype == Dtype::f64 ? 8 : 4;
-        int end = 8 * GEOMETRY * (AXES + 1) + (u.taps + v.taps + plan.channels) * element;
+        int end = KEPT + (u.taps + v.taps + plan.channels) * element;
         const auto take = [&](int size) {
             const int begin = up_to(end, 16);
             end = begin + size * plan.channels * element;
@@ -321,6 +368,7 @@ class Planner {
     }
 
     const bool backward;
+    bool wide = true;  // 16 bytes at a time
     const LinkSize u, v;
 };
 

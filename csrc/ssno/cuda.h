@@ -19,7 +19,8 @@
 // copy_commit, copy_wait<N>. On the tensor cores, by all lanes of a warp: mma_tf32, which drops
 // the last 13 bits of a float; after round_tf32 that rounds it. exp2_fast is 2^x to two ulp, 0
 // below 2^-126. bf16 and f16 are bits in memory: widen, narrow. launch is called from host code and
-// throws std::runtime_error.
+// throws std::runtime_error. computed(x) is x, kept as a number: what is computed from it does not
+// repeat how x was.
 #pragma once
 
 #include <cstdint>

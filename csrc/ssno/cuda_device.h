@@ -48,6 +48,16 @@ SSNO_DEVICE T shuffle_xor(T x, int mask) {
     return __shfl_xor_sync(ALL_LANES, x, mask);
 }
 
+SSNO_DEVICE int computed(int x) {
+    asm("" : "+r"(x));
+    return x;
+}
+template <class T>
+SSNO_DEVICE T* computed(T* p) {
+    asm("" : "+l"(p));
+    return p;
+}
+
 SSNO_DEVICE float exp2_fast(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));

@@ -90,6 +90,11 @@ T shuffle_xor(T x, int mask, host::Where where = host::Where::current()) {
     return host::from_lane(x, lane() ^ mask, where);
 }
 
+template <class T>
+T computed(T x) {
+    return x;
+}
+
 inline float exp2_fast(float x) { return x < -126 ? 0 : std::exp2(x); }
 inline float with_bits(uint32_t bits) {
     float x;
