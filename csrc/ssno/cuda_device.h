@@ -75,6 +75,11 @@ SSNO_DEVICE void mma_tf32(float (&d)[4], const float (&a)[4], const float (&b)[2
 SSNO_DEVICE float round_tf32(float x) {
     return fabsf(x) < INFINITY ? __uint_as_float(__float_as_uint(x) + 0x1000) : x;
 }
+// What mma_tf32 would drop.
+SSNO_DEVICE float rest_tf32(float x) {
+    const float kept = __uint_as_float(__float_as_uint(x) & 0xffffe000);
+    return fabsf(x) < INFINITY ? x - kept : 0.0f;
+}
 
 SSNO_DEVICE float fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 SSNO_DEVICE double fma(double a, double b, double c) { return __fma_rn(a, b, c); }
