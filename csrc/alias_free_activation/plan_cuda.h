@@ -95,7 +95,7 @@ struct Slices {
 // threads are shared out as lanes along a row and rows.
 struct Transfer {
     static constexpr int DIMS = AXES + 1, CHANNELS = AXES;
-    int width = 1, columns, lanes, rows, count;  // `columns` of a row; `count` of a slice's rows
+    int width = 1, columns, lanes, rows;  // `columns` of a row
     Divider by_lanes, by_second;
     int dim[DIMS], n[DIMS], at[DIMS];  // `dim`: an axis or CHANNELS; `at`: strides in the buffer
     int64_t stride[DIMS], size[DIMS], batch;
@@ -122,7 +122,6 @@ struct Transfer {
         columns = (n[0] + (whole ? 0 : 2 * (width - 1))) / width;
         lanes = std::min(columns, THREADS);
         rows = THREADS / lanes;
-        count = n[1] * n[3];
         by_lanes = Divider(lanes);
         by_second = Divider(n[1]);
     }

@@ -34,7 +34,6 @@ SSNO_DEVICE void put(S* to, const Pack<S>& x) {
 template <class Elements, class S>
 class Share {
     static constexpr int WIDTH = Elements::SIZE;
-    using Offset = std::conditional_t<WIDTH == 1, int64_t, int>;
 
   public:
     // Where a row's elements are, in the tensor and in the buffer, and whether they are there.
@@ -53,26 +52,34 @@ class Share {
           third_(here.there(what, 2)),
           last_(here.there(what, 3)) {}
 
-    // f(r) for every BATCH-th of this thread's rows r, in each of its columns.
+    // f(r) for every BATCH-th of this thread's rows r, in each of its columns. Rows of one element
+    // are counted along the second dimension only: to divide would cost more than it saves.
     template <int BATCH, class F>
     SSNO_DEVICE void visit(const F& f) {
         const int row = divide(thread(), t_.by_lanes), lane = thread() - row * t_.lanes;
         if (row >= t_.rows) return;
+        count_ = WIDTH == 1 ? t_.n[1] : t_.n[1] * t_.n[3];
         for (int column = lane; column < t_.columns; column += t_.lanes)
-            for (int i2 = 0; i2 < t_.n[2]; ++i2) {
-                column_ = column * WIDTH - before_;
-                there_ = first_.has(column_) && third_.has(i2);
-                at_ = cuda::computed(column_ * t_.at[0] + i2 * t_.at[2]);
-                const int64_t along = WIDTH == 1 ? column_ * t_.stride[0] : column_;
-                p_ = cuda::computed(begin_ + along + i2 * t_.stride[2]);
-                for (int r = row; r < t_.count; r += BATCH * t_.rows) f(r);
-            }
+            for (int i2 = 0; i2 < t_.n[2]; ++i2)
+                for (outer_ = 0; outer_ < (WIDTH == 1 ? t_.n[3] : 1); ++outer_) {
+                    column_ = column * WIDTH - before_;
+                    there_ = first_.has(column_) && third_.has(i2);
+                    if (WIDTH == 1) there_ = there_ && last_.has(outer_);
+                    at_ = cuda::computed(column_ * t_.at[0] + i2 * t_.at[2] + outer_ * t_.at[3]);
+                    const int64_t along = WIDTH == 1 ? column_ * t_.stride[0] : column_;
+                    p_ = cuda::computed(begin_ + along + i2 * t_.stride[2] + outer_ * t_.stride[3]);
+                    for (int r = row; r < count_; r += BATCH * t_.rows) f(r);
+                }
     }
     SSNO_DEVICE Row row(int r) const {
+        const bool in_tile = r < count_;
+        if constexpr (WIDTH == 1)
+            return {p_ + r * t_.stride[1], at_ + r * t_.at[1], outer_, in_tile,
+                    in_tile && there_ && second_.has(r)};
         const int i3 = divide(r, t_.by_second), i1 = r - i3 * t_.n[1];
-        const Offset offset =
-            i1 * static_cast<Offset>(t_.stride[1]) + i3 * static_cast<Offset>(t_.stride[3]);
-        const bool in_tile = r < t_.count;
+        // of 32 bits, as the tile's extent is
+        const int offset =
+            i1 * static_cast<int>(t_.stride[1]) + i3 * static_cast<int>(t_.stride[3]);
         return {p_ + offset, at_ + i1 * t_.at[1] + i3 * t_.at[3], i3, in_tile,
                 in_tile && there_ && second_.has(i1) && last_.has(i3)};
     }
@@ -84,7 +91,7 @@ class Share {
     const int before_;
     S* const begin_;
     const Presence first_, second_, third_, last_;
-    int column_ = 0, at_ = 0;
+    int count_ = 0, outer_ = 0, column_ = 0, at_ = 0;
     bool there_ = false;
     S* p_ = nullptr;
 };
