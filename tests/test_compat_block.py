@@ -7,8 +7,8 @@ import copy
 
 import pytest
 import torch
+from compat_loops import inner_loop
 from harness import relative_error
-from test_compat import inner_loop
 
 from ssno_kernels.compat.mamba_ssm import InferenceParams, Mamba
 

@@ -11,7 +11,9 @@ from torch.nn.functional import silu
 from ssno_kernels.compat import NotCoveredError, causal_conv1d_cuda
 from ssno_kernels.compat.causal_conv1d import (
     causal_conv1d_fn,
+    causal_conv1d_ref,
     causal_conv1d_update,
+    causal_conv1d_update_ref,
     causal_conv1d_varlen_states,
 )
 
@@ -169,6 +171,19 @@ def test_update_of_padding():
     assert torch.equal(state[[0, 2]], before[[0, 2]]) and not torch.equal(state[1], before[1])
 
 
+def test_references_have_the_order_of_the_originals():
+    """No seq_idx before the states, no indices after the ring."""
+    x, weight, bias, initial = normal(B, D, L), normal(D, 4), normal(D), normal(B, D, 3, seed=1)
+    written = torch.zeros_like(initial)
+    out, states = causal_conv1d_ref(x, weight, bias, initial, True, written, "silu")
+    expected = loop(x, weight, bias, initial_states=initial, activation="silu")
+    assert relative_error(out, expected) < 1e-13
+    assert states is written and torch.equal(states, x[..., -3:])
+    out = causal_conv1d_update_ref(x, initial, weight, bias, "silu", torch.tensor([0, 0]))
+    assert relative_error(out, expected) < 1e-13
+    assert torch.equal(initial, x[..., [9, 10, 8]])  # sample t at t % 3
+
+
 def test_states_of_packed_sequences():
     x = normal(9, D)
     states = causal_conv1d_varlen_states(x, torch.tensor([0, 2, 9]), 3)
@@ -203,6 +218,7 @@ def test_raw_extension():
         x[..., :1], state, weight, bias, True, None, None
     )
     assert relative_error(step, loop(x, weight, bias, activation="silu")[..., :1]) < 1e-13
+    assert torch.equal(state, torch.stack([torch.zeros_like(x[..., 0]), x[..., 0]], -1))
     with pytest.raises(NotCoveredError, match=r"1\.5 and later"):
         causal_conv1d_cuda.causal_conv1d_fwd(x, weight, bias, None, None, out, None, True)
 

@@ -42,8 +42,10 @@ def test_layers_of_transformers(monkeypatch):
     for name, layer in layers.items():
         module = types.ModuleType(f"transformers.models.{name}.modeling_{name}")
         setattr(module, layer.__name__, layer)
-        module.selective_scan_fn, module._causal_conv1d_cache = None, (None, None)
-        module.mamba_inner_fn = "theirs"
+        module._causal_conv1d_cache = None, None
+        module.selective_scan_fn = module.selective_state_update = None
+        module.mamba_inner_fn = "theirs" if name == "jamba" else None
+        module.causal_conv1d_fn = module.causal_conv1d_update = None
         monkeypatch.setitem(sys.modules, module.__name__, module)
     for package in (
         "transformers",
@@ -55,9 +57,14 @@ def test_layers_of_transformers(monkeypatch):
     compat.accelerate_transformers()
     for name, layer in layers.items():
         module = sys.modules[f"transformers.models.{name}.modeling_{name}"]
-        assert module.selective_scan_fn is compat.mamba_ssm.selective_scan_fn
-        assert module._causal_conv1d_cache[1] is compat.causal_conv1d.causal_conv1d_fn
-        assert module.mamba_inner_fn == "theirs"
+        conv, scan = compat.causal_conv1d, compat.mamba_ssm
+        inner = {"mamba": scan.mamba_inner_fn, "jamba": "theirs", "falcon_mamba": _falcon_inner_fn}
+        assert module.selective_scan_fn is scan.selective_scan_fn
+        assert module.selective_state_update is scan.selective_state_update
+        assert module.mamba_inner_fn is inner[name]
+        assert module.causal_conv1d_fn is conv.causal_conv1d_fn
+        assert module.causal_conv1d_update is conv.causal_conv1d_update
+        assert module._causal_conv1d_cache == (conv.causal_conv1d_update, conv.causal_conv1d_fn)
         full, padded = torch.ones(1, 3), torch.tensor([[0, 1, 1]])
         training, trained = layer(), layer().eval()
         assert training.slow_forward(1) == training.slow_forward(1, None, None, full) == "fast"

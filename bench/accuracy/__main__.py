@@ -9,24 +9,20 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import hashlib
-import json
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
-from functools import cache
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from bench.environment import environment
+from ssno_kernels.builder import cores
 
-from . import data, evaluation, peers, report
-from .tasks import PROFILES, TASKS, Profile, Settings, Task
-from .training import Operator, fit
+from . import data, peers, report
+from .runs import Run, rows_of
+from .tasks import PROFILES, TASKS, Profile, Task
 
-ROOT = Path(__file__).parents[2]
 PACKAGES = ("neuraloperator", "exponax", "jax", "equinox")
 
 
@@ -37,6 +33,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", default="", help="semicolon-separated names: 'ssno;fno'")
     parser.add_argument("--out", type=Path, default=Path("bench/out/accuracy"))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, help="models trained at a time; on a CPU 2 if left out")
     parser.add_argument("--device", choices=("cpu", "cuda"))
     return parser.parse_args(arguments)
 
@@ -55,85 +52,35 @@ def chosen(profile: Profile, tasks: str, models: str) -> list[tuple[Task, list[s
     ]
 
 
-@cache
-def sources() -> str:
-    """A hash of what a result depends on; one that other sources made is not taken for it."""
-    files = [p for f in ("csrc", "ssno_kernels", "bench/accuracy") for p in (ROOT / f).rglob("*")]
-    shown = ("report.py", "figures.py")
-    kept = sorted(p for p in files if p.suffix in (".py", ".h", ".cpp") and p.name not in shown)
-    return hashlib.sha256(b"".join(p.read_bytes() for p in kept)).hexdigest()
-
-
-def train_and_test(
-    task: Task, name: str, fields: data.Fields, settings: Settings, options: dict,
-    folder: Path, device: str,
-) -> report.Row:  # fmt: skip
-    """One model of one task, or what an earlier run with the same settings made of it."""
-    model = peers.MODELS[name]
-    rate = settings.rate or model.rate
-    stated = json.dumps([sources(), asdict(task), name, asdict(settings), options, device])
-    key = hashlib.sha256(stated.encode()).hexdigest()
-    folder.mkdir(parents=True, exist_ok=True)
-    result = folder / "result.json"
-    if result.exists() and (kept := json.loads(result.read_text()))["key"] == key:
-        return report.Row(**kept["row"])
-    with torch.random.fork_rng():
-        torch.manual_seed(settings.seed)
-        net = model.build(task, **options)
-    operator = Operator(net, fields.statistics(model.change), model.change)
-    initial = evaluation.modes(net)
-    progress = fit(operator, task, fields, settings, rate, folder / "checkpoint.pt", key, device)
-    errors, resampled, kept_arrays = {}, {}, {}
-    for size, pairs in fields.test.items():
-        if size != task.size:
-            pairs = pairs.part(slice(settings.transfer))
-        error, first = evaluation.test(operator, task, pairs)
-        errors[str(size)] = error.mean().item()
-        if size == task.size:
-            by_frame = error.mean(0).tolist()
-        else:
-            resampled[str(size)] = evaluation.test(operator, task, pairs, True)[0].mean().item()
-        kept_arrays[f"predicted_{size}"] = first[:, 0].numpy()
-        kept_arrays[f"truth_{size}"] = pairs.targets[0, task.given - 1 :, 0].numpy()
-    for when, found in (("initial", initial), ("learnt", evaluation.modes(net))):
-        kept_arrays |= {f"{when}/{layer}": values.numpy() for layer, values in found.items()}
-    np.savez(folder / "sample.npz", **kept_arrays)
-    row = report.Row(
-        task.name, name, peers.parameters(net), progress.epoch, progress.steps, progress.seconds,
-        progress.losses, errors, resampled, by_frame, settings.seed, rate,
-    )  # fmt: skip
-    result.write_text(json.dumps({"key": key, "row": asdict(row)}, indent=1))
-    return row
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     profile = PROFILES[options.profile]
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    jobs = (1 if device == "cuda" else min(2, cores())) if options.jobs is None else options.jobs
     try:
         plan = chosen(profile, options.task, options.model)
+        if jobs < 1:
+            raise ValueError(f"{jobs} jobs; expected at least 1")
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
     started = datetime.datetime.now(datetime.timezone.utc)
-    run = environment(device, profile.name, started)
-    run["command"] = " ".join(["python -m bench.accuracy", *sys.argv[1:]])
-    run["versions"] |= report.versions(PACKAGES)
-    run["settings"] = {}
+    about = environment(device, profile.name, started)
+    about["command"] = " ".join(["python -m bench.accuracy", *sys.argv[1:]])
+    about["versions"] |= report.versions(PACKAGES)
+    about["settings"], about["jobs"] = {}, jobs
     folder = options.out / profile.name
-    rows = []
-    for task, names in plan:
-        settings = Settings(**asdict(profile.of(task)) | {"seed": options.seed})
-        run["settings"][task.name] = asdict(settings)
-        fields = data.load(task, settings, profile.committed_only)
-        for name in names:
-            print(f"{task.name}: {name}", file=sys.stderr, flush=True)
-            own = folder / task.name / name.replace(", ", "-").replace(" ", "-").replace("'", "")
-            row = train_and_test(
-                task, name, fields, settings, profile.options.get(name, {}), own, device
-            )  # fmt: skip
-            rows.append((row, own))
-    report.write(folder, run, rows)
+
+    def runs() -> Iterator[Run]:
+        for task, names in plan:
+            settings = replace(profile.of(task), seed=options.seed)
+            about["settings"][task.name] = asdict(settings)
+            data.load(task, settings, profile.committed_only)  # solves it while others train
+            for name in names:
+                model = profile.options.get(name, {})
+                yield Run(task, name, settings, model, folder, device, profile.committed_only)
+
+    report.write(folder, about, rows_of(runs(), jobs))
     return 0
 
 

@@ -17,6 +17,7 @@ from .data import Fields, Pairs
 from .tasks import Settings, Task
 
 SAVE_EVERY = 60.0  # seconds, at least, between checkpoints
+bar_place: int | None = None  # the line of this process's progress bar, if there are others
 
 
 class Operator(nn.Module):
@@ -93,7 +94,10 @@ def fit(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, total)
     progress = _restore(checkpoint, key, operator, optimiser, schedule)
     saved = time.monotonic()
-    with tqdm(total=total, initial=progress.steps, unit="step", leave=False, disable=None) as bar:
+    with tqdm(
+        total=total, initial=progress.steps, unit="step", leave=False, disable=None,
+        position=bar_place,
+    ) as bar:  # fmt: skip
         while progress.epoch < settings.epochs:
             started = time.perf_counter()
             with torch.random.fork_rng():

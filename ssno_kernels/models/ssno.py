@@ -103,7 +103,10 @@ class SSNO(nn.Module):
             learn_damping=learn_damping,
             learn_frequency=learn_frequency,
         )
-        space = partial(layer, direction=direction, boundary=boundary, hold=hold, steps=steps)
+        # two sweeps amplify slow fields by a number of variance 1 instead of 16 for each axis
+        space = partial(
+            layer, direction=direction, boundary=boundary, hold=hold, steps=steps, gain=0.25
+        )
 
         def block() -> Block:
             axes = [space(dim=2 + i) for i in range(self.axes)]

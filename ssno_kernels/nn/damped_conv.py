@@ -37,7 +37,9 @@ class DampedConv(nn.Module):
     square of the step; rounding grows as exp(damping step), so it is for resolved modes.
     `constant`, which is what S4D has, is of first order.
 
-    Initialised as S4D-Lin (arXiv 2206.11893): A_n = -1/2 + i pi n, step log-uniform in `steps`.
+    Initialised as S4D-Lin (arXiv 2206.11893): A_n = -1/2 + i pi n, step log-uniform in `steps`, C
+    complex normal. A constant is then amplified by 2 Re C_0 / damping for each sweep, so by
+    N(0, 4^2) in all for two of them; C is multiplied by `gain`.
 
     Parameters, all real, so that every optimiser and ``.to(dtype)`` serve; S is 2 for
     ``direction='both'``, whose sweeps have parameters of their own, and 1 else:
@@ -50,6 +52,7 @@ class DampedConv(nn.Module):
         direction, boundary, dim: as in `damped_conv`.
         hold: 'constant' or 'linear'.
         steps: the range of the initial steps.
+        gain: the factor of the initial C.
         learn_damping, learn_frequency: False freezes log_damping or frequency, and log_step with
             it, which scales both.
     """
@@ -64,6 +67,7 @@ class DampedConv(nn.Module):
         dim: int = -1,
         hold: str = "constant",
         steps: tuple[float, float] = (1e-3, 1e-1),
+        gain: float = 1.0,
         learn_damping: bool = True,
         learn_frequency: bool = True,
         device: torch.device | str | None = None,
@@ -75,7 +79,8 @@ class DampedConv(nn.Module):
         if hold not in ("constant", "linear"):
             raise ValueError(f"hold is {hold!r}; expected 'constant' or 'linear'")
         self.channels, self.states, self.hold = channels, states, hold
-        self.direction, self.boundary, self.dim, self.steps = direction, boundary, dim, steps
+        self.direction, self.boundary, self.dim = direction, boundary, dim
+        self.steps, self.gain = steps, gain
 
         def parameter(*shape: int, learnt: bool = True) -> nn.Parameter:
             return nn.Parameter(torch.empty(*shape, device=device, dtype=dtype), learnt)
@@ -92,7 +97,7 @@ class DampedConv(nn.Module):
     def reset_parameters(self) -> None:
         self.log_damping.fill_(math.log(0.5))
         self.frequency.copy_(math.pi * torch.arange(self.states))
-        self.C.normal_(std=0.5**0.5)
+        self.C.normal_(std=self.gain * 0.5**0.5)
         self.log_step.uniform_(*map(math.log, self.steps))
         self.D.normal_()
 

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..memory import memory_order
+
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 ACTIVATIONS = ("leaky_relu", "silu", "gelu", "tanh")
 
@@ -205,14 +207,14 @@ def canonical(a: Arguments) -> Arguments:
     )
 
 
-def memory_order(x: Tensor) -> list[int] | None:
-    """x's axes from the slowest to the fastest in memory, or None where it is not dense."""
-    order = sorted(range(x.dim()), key=lambda axis: x.stride(axis), reverse=True)
+def output_order(x: Tensor) -> list[int]:
+    """The axes of the output from the slowest to the fastest: x's, natural if it has holes."""
+    order = memory_order(x.stride())
     expected = 1
     for axis in reversed(order):
         if x.shape[axis] != 1:
             if x.stride(axis) != expected:
-                return None
+                return list(range(x.dim()))
             expected *= max(x.shape[axis], 1)
     return order
 
@@ -221,7 +223,7 @@ def empty_output(x: Tensor, grid: Sequence[int]) -> Tensor:
     """An uninitialised (B, C, *grid) with x's dtype and, where x is dense, its order of axes."""
     sizes = [*x.shape[:2], *grid]
     strides, step = [0] * len(sizes), 1
-    for axis in reversed(memory_order(x) or range(x.dim())):
+    for axis in reversed(output_order(x)):
         strides[axis] = step
         step = step * max(sizes[axis], 1)
     return x.new_empty_strided(sizes, strides)

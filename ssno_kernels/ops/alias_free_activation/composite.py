@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.functional import conv2d, gelu, leaky_relu, silu
 
-from .arguments import Arguments, canonical, memory_order, sum_dtype
+from ..memory import in_order
+from .arguments import Arguments, canonical, output_order, sum_dtype
 
 
 def alias_free_activation(arguments: Arguments) -> Tensor:
@@ -31,9 +32,7 @@ def activate(
     t = gain * _act(s, activation, negative_slope)  # (A4)
     for axis in range(2, x.dim()):
         t = _convolve(t.movedim(axis, -1), down_filter, down).movedim(-1, axis)  # (A5)
-    order = memory_order(x) or range(x.dim())
-    inverse = sorted(range(x.dim()), key=lambda axis: order[axis])
-    return t.to(x.dtype).permute(*order).contiguous().permute(*inverse)
+    return in_order(t.to(x.dtype), output_order(x))
 
 
 def filter_cotangents(

@@ -9,13 +9,13 @@ from before it is its N states: found from each chunk's own sums by doubling (Hi
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ..memory import in_order, memory_order
 from .arguments import Arguments, canonical, final_state_of, state_dtype
 
 
@@ -47,13 +47,19 @@ def convolve(
         y = y + (y_s.flip(-1) if backward else y_s)
         states.append(state.unflatten(1, lines.shape[1:-1]).movedim(0, 1))
     out = y.unflatten(1, lines.shape[1:-1]).movedim((0, -1), (1, dim)).to(u.dtype)
-    return _in_layout_of(u, out), torch.view_as_real(torch.stack(states))
+    as_u = memory_order(torch.empty_like(u, device="meta").stride())
+    return in_order(out, as_u), torch.view_as_real(torch.stack(states))
 
 
 def chunk_length(length: int, states: int) -> int:
-    """A power of two near sqrt(L), so that T^2 is no more than L, yet with states for half of x."""
-    wanted = max(math.isqrt(length), 2 * states, 16)
-    return min(length, 1 << (wanted - 1).bit_length())
+    """A power of two T with 2 N <= T and L <= T^2, or all of a line that is shorter.
+
+    It is doubled until it serves, since for torch.compile the length may be a symbol.
+    """
+    T = 16
+    while 2 * states > T or length > T * T:
+        T *= 2
+    return min(length, T)
 
 
 def _sweep(
@@ -116,10 +122,3 @@ def _accumulate(h: Tensor, decay: Callable[[int], Tensor]) -> Tensor:
         h = torch.cat([h[:, :, :m], h[:, :, m:] + decay(m)[:, None, None] * h[:, :, :-m]], dim=2)
         m *= 2
     return h
-
-
-def _in_layout_of(u: Tensor, out: Tensor) -> Tensor:
-    """out with the order of axes in memory that u has, as torch.empty_like would."""
-    strides = torch.empty_like(u, device="meta").stride()
-    order = sorted(range(u.dim()), key=lambda i: -strides[i])
-    return out.permute(order).contiguous().permute([order.index(i) for i in range(u.dim())])

@@ -131,16 +131,10 @@ def selective_scan(
         )
     )  # fmt: skip
     name = choose("selective_scan", u.device, backend)
-    run = partial(_run, name)
-    traced = torch.compiler.is_compiling() and name not in ("composite", "reference")
     if seq_idx is None:
-        out, final_state = run(return_final_state, arguments)
-    elif traced:
-        out, final_state = packed_operator.selective_scan(
-            name, return_final_state, arguments, seq_idx
-        )
+        out, final_state = _run(name, return_final_state, arguments)
     else:
-        out, final_state = packed.selective_scan(run, return_final_state, arguments, seq_idx)
+        out, final_state = _run_packed(name, return_final_state, arguments, seq_idx)
     if not return_final_state:
         return out
     assert final_state is not None
@@ -153,3 +147,15 @@ def _run(backend: str, want_state: bool, arguments: Arguments) -> tuple[Tensor, 
     if backend == "composite":
         return composite.selective_scan(arguments)
     return function.selective_scan(backend, want_state, arguments)
+
+
+def _run_packed(
+    backend: str, want_state: bool, arguments: Arguments, seq_idx: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    packed.check_seq_idx(seq_idx, arguments.u)
+    if backend == "composite":
+        starts = packed.starts_of(seq_idx, arguments.reverse)
+        return composite.selective_scan(arguments, starts)
+    if torch.compiler.is_compiling() and backend != "reference":
+        return packed_operator.selective_scan(backend, want_state, arguments, seq_idx)
+    return packed.selective_scan(partial(_run, backend), want_state, arguments, seq_idx)

@@ -20,16 +20,19 @@ from .arguments import Arguments, canonical, state_dtype
 CHUNK = 32
 
 
-def selective_scan(arguments: Arguments) -> tuple[Tensor, Tensor]:
-    """(out, final_state) of the public docstring from its checked arguments."""
-    out, h = scan(*canonical(arguments))
+def selective_scan(arguments: Arguments, starts: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """(out, final_state) of the public docstring from its checked arguments.
+
+    `starts` (B or 1, L) says at which steps of the sweep there is no state before.
+    """
+    out, h = scan(*canonical(arguments), starts)
     return out, torch.view_as_complex(h.contiguous()) if h.dim() == 4 else h
 
 
 def scan(
     u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Tensor | None, z: Tensor | None,
     delta_bias: Tensor | None, delta_weight: Tensor | None, initial_state: Tensor | None,
-    delta_softplus: bool, reverse: bool,
+    delta_softplus: bool, reverse: bool, starts: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """The same from and to canonical arguments (see `arguments.canonical`)."""
     real = state_dtype(u.dtype)
@@ -66,9 +69,12 @@ def scan(
     ys = []
     # split, not sliced: the gradient of a slice is as long as the whole sequence
     x_chunks, dt_chunks = (v[:, :, None].split(CHUNK, -1) for v in (x, step))
-    for x_k, dt, B_k, C_k in zip(x_chunks, dt_chunks, chunks(B), chunks(C), strict=False):
+    fresh = repeat(None) if starts is None else starts[:, None, None].split(CHUNK, -1)
+    for x_k, dt, B_k, C_k, fresh_k in zip(
+        x_chunks, dt_chunks, chunks(B), chunks(C), fresh, strict=False
+    ):
         a = torch.exp(dt * A[:, :, None])
-        states = _scan_chunk(a, dt * x_k * B_k, h)
+        states = _scan_chunk(a, dt * x_k * B_k, h, fresh_k)
         h = states[..., -1]
         y = (C_k * states).sum(2)
         ys.append(2 * y.real if is_complex else y)
@@ -85,12 +91,20 @@ def scan(
     return y, torch.view_as_real(h) if is_complex else h
 
 
-def _scan_chunk(a: Tensor, b: Tensor, h: Tensor) -> Tensor:
-    """All states h_t = a_t h_{t-1} + b_t along the last axis, h_{-1} = h."""
-    b = torch.cat([b[..., :1] + (a[..., 0] * h)[..., None], b[..., 1:]], dim=-1)
+def _scan_chunk(a: Tensor, b: Tensor, h: Tensor, fresh: Tensor | None) -> Tensor:
+    """All states h_t = a_t h_{t-1} + b_t along the last axis, h_{-1} = h; h_t = b_t where fresh."""
+
+    def before(x: Tensor, k: int) -> Tensor:
+        """What steps k, k + 1, ... have k steps earlier; a factor of 0 would not stop a NaN."""
+        return x if fresh is None else x.masked_fill(fresh[..., k:][..., : x.shape[-1]], 0)
+
+    h = before(h[..., None], 0)
+    b = torch.cat([b[..., :1] + a[..., :1] * h, b[..., 1:]], dim=-1)
     k = 1
     while k < a.shape[-1]:
-        b = torch.cat([b[..., :k], b[..., k:] + a[..., k:] * b[..., :-k]], dim=-1)
-        a = torch.cat([a[..., :k], a[..., k:] * a[..., :-k]], dim=-1)
+        b = torch.cat([b[..., :k], b[..., k:] + a[..., k:] * before(b[..., :-k], k)], dim=-1)
+        a = torch.cat([a[..., :k], a[..., k:] * before(a[..., :-k], k)], dim=-1)
+        if fresh is not None:
+            fresh = torch.cat([fresh[..., :k], fresh[..., k:] | fresh[..., :-k]], dim=-1)
         k *= 2
     return b

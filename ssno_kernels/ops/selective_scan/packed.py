@@ -4,7 +4,8 @@
 The sequence axis is cut where any row of the batch starts a sequence, the pieces are scanned in
 place one after the other, and at a cut the rows that start there get a state of zeros. So nothing
 passes from a sequence to its neighbour, forward or backward, not even a NaN, and no padding is
-computed or stored. There is one scan for each piece.
+computed or stored. There is one scan for each piece. The composite needs no cuts: it forgets the
+state where a sequence starts.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
+from ..memory import inverse, memory_order
 from .arguments import Arguments
 
 _INTEGERS = (torch.int32, torch.int64)
@@ -61,6 +64,12 @@ def check_seq_idx(seq_idx: Tensor, u: Tensor) -> None:
         raise ValueError(f"seq_idx is on {seq_idx.device}; expected {u.device}, where u is")
 
 
+def starts_of(seq_idx: Tensor, reverse: bool) -> Tensor:
+    """Whether a sequence other than the first starts at each step of the sweep (B or 1, L)."""
+    swept = seq_idx.flip(1) if reverse else seq_idx
+    return pad(swept[:, 1:] != swept[:, :-1], (1, 0))
+
+
 def cuts_of(seq_idx: Tensor) -> tuple[list[int], Tensor]:
     """The steps where any row starts a sequence, and which rows do (B or 1, cuts).
 
@@ -78,7 +87,6 @@ def selective_scan(
     seq_idx: Tensor,
 ) -> tuple[Tensor, Tensor | None]:
     """(out, final_state) by `run`, which scans one piece from checked arguments."""
-    check_seq_idx(seq_idx, a.u)
     cuts, starts = cuts_of(seq_idx)
     carries = not starts.all()  # somewhere a row goes on where another one starts
     edges = [0, *cuts, a.u.shape[-1]]
@@ -112,7 +120,6 @@ def _pieces(a: Arguments, sizes: list[int]) -> list[Arguments]:
 
 def _joined(outs: list[Tensor], u: Tensor) -> Tensor:
     """The pieces in one tensor, with u's order of axes in memory."""
-    strides = u.stride()
-    order = sorted(range(3), key=lambda axis: -strides[axis])
+    order = memory_order(u.stride())
     whole = torch.cat([out.permute(order) for out in outs], dim=order.index(2))
-    return whole.permute([order.index(axis) for axis in range(3)])
+    return whole.permute(inverse(order))

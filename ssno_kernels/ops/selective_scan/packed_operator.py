@@ -24,7 +24,7 @@ from ..kernels import define_in_python, kernel, like_or_empty
 from ..transforms import Context, Operation, call
 from .arguments import Arguments, canonical
 from .function import INPUTS, Maybe, Tensors, checkpoint_interval
-from .packed import check_seq_idx, cuts_of
+from .packed import cuts_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -38,7 +38,6 @@ def selective_scan(
     backend: str, want_state: bool, arguments: Arguments, seq_idx: Tensor
 ) -> tuple[Tensor, Tensor | None]:
     """(out, final_state) by the kernels of a backend; final_state is None where not wanted."""
-    check_seq_idx(seq_idx, arguments.u)
     a = canonical(arguments)
     options = (a.delta_softplus, a.reverse, want_state, backend)
     out, state = call(PackedScan, options, seq_idx, *a[:10])
