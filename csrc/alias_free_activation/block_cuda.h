@@ -162,8 +162,8 @@ class Geometry {
         put(a, END, there.end);
     }
     SSNO_DEVICE static int bounded(int64_t i) {
-        constexpr int64_t MOST = 1 << 30;  // beyond any buffer
-        return static_cast<int>(i < -MOST ? -MOST : i < MOST ? i : MOST);
+        constexpr int64_t MOST = 1 << 30;  // beyond any buffer; the last bits say what is aligned
+        return static_cast<int>(i < -MOST ? (i & 7) - MOST : i < MOST ? i : MOST);
     }
     Shared<int64_t> numbers_, places_;
 };
