@@ -95,6 +95,18 @@ LOOPS = (
         (30, 350, 40, 75, 40, 40, 30, 290, 40, 75, 40),
     ),
     Loops(
+        "damped_conv sums, tf32",
+        "damped_conv/kernel_cuda_tf32.cu",
+        "sums_kernel",
+        8,
+        "8 chunks or steps of a product; 16 modes; 4 chunks",
+        (
+            *("pairs of samples", "pairs of float32", "modes", "take in u", "take in v"),
+            *("sums over chunks", "states", "states, kept"),
+        ),
+        (40, 140, 900, 70, 70, 310, 40, 50),
+    ),
+    Loops(
         "selective_scan forward, N > 4",
         "selective_scan/kernel_cuda_f32.cu",
         "scan_forwardINS0_4KindIffLb0ELi8ELi2E",

@@ -10,7 +10,6 @@ import torch
 from ssno_kernels import damped_conv
 from ssno_kernels.ops.damped_conv.spec import EVERY, SPEC, make_inputs
 
-PARAMETERS = ("damping", "frequency", "coeff", "step", "D")
 SEGMENT = {torch.float64: 2048, torch.bfloat16: 4096}  # samples
 
 
@@ -77,7 +76,7 @@ def test_a_thousand_states():
 
 @pytest.mark.parametrize("boundary", ["zero", "periodic"])
 def test_tf32_with_leave_alone(monkeypatch, boundary):
-    """Of float32; its error shows where it was used. In sums of both signs it weighs more."""
+    """Of float32; its error shows where it was used."""
     inputs = make_inputs(torch.float32, batch=1, channels=2, grid=(83,), boundary=boundary)
     expected, cotangents = harness.truth(SPEC, inputs)
     inputs = harness.to_device(inputs, harness.device_of("cuda"))
@@ -85,10 +84,7 @@ def test_tf32_with_leave_alone(monkeypatch, boundary):
     monkeypatch.setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32")
     harness.assert_close(exact, expected, 1e-5)
     fast = harness.run(SPEC, inputs, "cuda", cotangents)
-    sums = {k: x for k, x in expected.items() if k.removeprefix("v_") in PARAMETERS}
-    harness.assert_close({k: fast[k] for k in sums}, sums, 3e-3)
-    others = {k: x for k, x in expected.items() if k not in sums}
-    harness.assert_close({k: fast[k] for k in others}, others, 1e-3)
+    harness.assert_close(fast, expected, 1e-3)
     assert harness.relative_error(fast["out0"], expected["out0"]) > 1e-6
 
 

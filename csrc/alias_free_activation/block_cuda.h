@@ -59,7 +59,6 @@ struct Span {
     int begin, end;
     SSNO_DEVICE Span(int64_t origin, int64_t size)
         : begin(within(-origin)), end(within(size - origin)) {}
-    SSNO_DEVICE bool has(int i) const { return i >= begin && i < end; }
     SSNO_DEVICE static int within(int64_t i) {
         constexpr int64_t MOST = 1 << 30;  // beyond any buffer
         if (i < 0) return 0;
@@ -67,14 +66,23 @@ struct Span {
     }
 };
 
-// Where a block is, written by four threads and read by all. By axis: where the buffers of x, of
+// The same where the first may lie before the buffer.
+struct Presence {
+    int begin;
+    uint32_t count;
+    SSNO_DEVICE bool has(int i) const { return static_cast<uint32_t>(i - begin) < count; }
+};
+
+// Where a block is, written by few threads and read by all. By axis: where the buffers of x, of
 // v_out and of the result begin, how many fine samples the two links begin apart (the block's begin
-// with those of x's link), and which of the block's fine samples exist.
+// with those of x's link), and which of the block's fine samples exist. By transfer: where in the
+// tensor the buffer begins, and by dimension which of its elements the tensor has.
 class Geometry {
   public:
     enum What { X, V, RESULT, SHIFT, BEGIN, END };
 
-    SSNO_DEVICE Geometry() : numbers_(cuda::shared<int64_t>(0)) {}
+    SSNO_DEVICE Geometry()
+        : numbers_(cuda::shared<int64_t>(0)), places_(numbers_ + GEOMETRY * (AXES + 1)) {}
     SSNO_DEVICE void find(const Plan& plan, const Task& task) const {
         const int a = thread();
         if (a > AXES) return;
@@ -101,9 +109,32 @@ class Geometry {
     SSNO_DEVICE int64_t batch() const { return get(AXES, X); }
     SSNO_DEVICE int64_t channel() const { return get(AXES, V); }
     SSNO_DEVICE int64_t tile() const { return get(AXES, RESULT); }  // of the batch
-    // Where a buffer begins along an axis, or with which channel.
-    SSNO_DEVICE int64_t origin(int dim, What what) const {
-        return dim == Transfer::CHANNELS ? channel() : get(dim, what);
+    // After find and a barrier; another before what follows it.
+    SSNO_DEVICE void find_places(const Plan& plan) const {
+        const int what = thread() / PLACES, i = thread() - what * PLACES - 1;
+        if (what >= 3) return;
+        const Transfer& t = plan.transfers[what];
+        const auto origin = [&](int dim) {
+            return dim == Transfer::CHANNELS ? channel() : get(dim, static_cast<What>(what));
+        };
+        int64_t value = batch() * t.batch;
+        if (i < 0) {
+            for (int j = 0; j < t.DIMS; ++j) value += origin(t.dim[j]) * t.stride[j];
+        } else {
+            const int64_t first = origin(t.dim[i]);
+            const int begin = bounded(-first), count = bounded(t.size[i] - first) - begin;
+            value = static_cast<int64_t>(count) << 32 | static_cast<uint32_t>(begin);
+        }
+        places_.store(thread(), value);
+    }
+    SSNO_DEVICE int64_t place(What what) const { return places_.load(what * PLACES); }
+    // Samples of a row that are loaded before its first, so that 16 bytes of the tensor begin it.
+    SSNO_DEVICE int before(const Transfer& t, What what) const {
+        return -there(what, 0).begin & (t.width - 1);
+    }
+    SSNO_DEVICE Presence there(What what, int dim) const {
+        const int64_t value = places_.load(what * PLACES + 1 + dim);
+        return {static_cast<int>(value), static_cast<uint32_t>(value >> 32)};
     }
 
   private:
@@ -130,14 +161,18 @@ class Geometry {
         put(a, BEGIN, there.begin);
         put(a, END, there.end);
     }
-    Shared<int64_t> numbers_;
+    SSNO_DEVICE static int bounded(int64_t i) {
+        constexpr int64_t MOST = 1 << 30;  // beyond any buffer; the last bits say what is aligned
+        return static_cast<int>(i < -MOST ? (i & 7) - MOST : i < MOST ? i : MOST);
+    }
+    Shared<int64_t> numbers_, places_;
 };
 
 // The weights h of both links, up's behind the block's geometry and down's behind these; then the
 // bias of each channel.
 template <class T>
 SSNO_DEVICE Shared<T> weights() {
-    return cuda::shared<T>(8 * GEOMETRY * (AXES + 1));
+    return cuda::shared<T>(KEPT);
 }
 template <class T>
 SSNO_DEVICE void load_weights(const Plan& plan, const Task& task, const Geometry& here) {
@@ -156,64 +191,16 @@ SSNO_DEVICE void load_weights(const Plan& plan, const Task& task, const Geometry
     }
 }
 
-// f(place in the buffer, place in the tensor, channel, whether the tensor has it) for the elements
-// that this thread moves.
-template <class F>
-SSNO_DEVICE void visit(const Transfer& t, const Geometry& here, Geometry::What what, const F& f) {
-    const int row = divide(thread(), t.by_lanes), lane = thread() - row * t.lanes;
-    if (row >= t.rows) return;
-    int64_t base = here.batch() * t.batch;
-    const auto span = [&](int i) {
-        const int64_t origin = here.origin(t.dim[i], what);
-        base += origin * t.stride[i];
-        return Span(origin, t.size[i]);
-    };
-    const Span s0 = span(0), s1 = span(1), s2 = span(2), s3 = span(3);
-    const bool channels_first = t.dim[0] == Transfer::CHANNELS;
-    for (int i3 = 0; i3 < t.n[3]; ++i3)
-        for (int i2 = 0; i2 < t.n[2]; ++i2) {
-            const bool outer = s3.has(i3) && s2.has(i2);
-            const int outer_at = i3 * t.at[3] + i2 * t.at[2];
-            const int64_t outer_offset = base + i3 * t.stride[3] + i2 * t.stride[2];
-            for (int i1 = row; i1 < t.n[1]; i1 += t.rows)
-                for (int i0 = lane; i0 < t.n[0]; i0 += t.lanes)
-                    f(outer_at + i1 * t.at[1] + i0 * t.at[0],
-                      outer_offset + i1 * t.stride[1] + i0 * t.stride[0], channels_first ? i0 : i3,
-                      outer && s1.has(i1) && s0.has(i0));
-        }
-}
-
-// A tile of x with its bias (A1), or of v_out; 0 where the tensor has no sample.
-template <class S, class T>
-SSNO_DEVICE void load_tile(const Transfer& t, const Geometry& here, Geometry::What what,
-                           Shared<T> bias, Shared<T> to) {
-    const S* from = static_cast<const S*>(t.p);
-    visit(t, here, what, [&](int at, int64_t offset, int channel, bool there) {
-        T x = 0;
-        if (there) x = cuda::widen(from[offset]);
-        if (there && what == Geometry::X) x += bias.load(channel);
-        to.store(at, x);
-    });
-}
-
-template <class S, class T>
-SSNO_DEVICE void store_tile(const Transfer& t, const Geometry& here, Shared<T> from) {
-    S* to = static_cast<S*>(t.p);
-    visit(t, here, Geometry::RESULT, [&](int at, int64_t offset, int, bool there) {
-        if (there) cuda::narrow(from.load(at), to[offset]);
-    });
-}
-
 template <class T>
 struct Buffers {
     Shared<T> Q, R, F, X, V, O;
 
-    SSNO_DEVICE explicit Buffers(const Plan& plan)
+    SSNO_DEVICE Buffers(const Plan& plan, const Geometry& here)
         : Q(cuda::shared<T>(plan.Q)),
           R(cuda::shared<T>(plan.R)),
           F(cuda::shared<T>(plan.F)),
-          X(cuda::shared<T>(plan.X)),
-          V(cuda::shared<T>(plan.V)),
+          X(cuda::shared<T>(plan.X) + here.before(plan.transfers[Geometry::X], Geometry::X)),
+          V(cuda::shared<T>(plan.V) + here.before(plan.transfers[Geometry::V], Geometry::V)),
           O(cuda::shared<T>(plan.O)) {}
 };
 

@@ -5,7 +5,7 @@
 
 #include <stdexcept>
 
-#include "alias_free_activation/block_cuda.h"
+#include "alias_free_activation/transfer_cuda.h"
 
 namespace ssno::alias_free_activation {
 

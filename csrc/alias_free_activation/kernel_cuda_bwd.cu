@@ -41,8 +41,9 @@ template <class T, class U>
 SSNO_DEVICE void derivative(const Plan& plan, const Geometry& here, const Task& task,
                             const Buffers<T>& b) {
     const U up(weights<T>(), task.u);
+    const Shared<T> x = plan.axes == AXES ? b.Q : b.X;
     if (plan.flat == 2) {
-        expand<false>(plan.expand_x[0], up, b.Q, 0, b.R);
+        expand<false>(plan.expand_x[0], up, x, 0, b.R);
         sync_block();
     }
     const bool leaky = task.act == Act::leaky_relu;
@@ -51,7 +52,7 @@ SSNO_DEVICE void derivative(const Plan& plan, const Geometry& here, const Task& 
     const int begin = here.begin(last.axis), end = here.end(last.axis);
     const int begin_across = here.begin(last.across_axis), end_across = here.end(last.across_axis);
     expand<false>(
-        last, up, plan.flat == 2 ? b.R : b.Q, 0,
+        last, up, plan.flat == 2 ? b.R : x, 0,
         [&](int i, int f, T s) {
             const T value = leaky ? (s > T(0) ? gain : gain * negative) : s;
             b.F.store(i, f >= begin && f < end ? value : T(0));
@@ -74,15 +75,16 @@ template <class T, class V>
 SSNO_DEVICE void times_v(const Plan& plan, const Geometry& here, const Task& task,
                          const Buffers<T>& b) {
     const V down(weights<T>() + task.u.taps, task.v);
+    const Shared<T> v = plan.axes == AXES ? b.Q : b.V;
     if (plan.flat == 2) {
         const Pass& first = plan.expand_v[0];
-        expand<true>(first, down, b.Q, here.shift(first.axis), b.R);
+        expand<true>(first, down, v, here.shift(first.axis), b.R);
         sync_block();
     }
     const Pass& last = plan.expand_v[plan.flat - 1];
     expand<true>(
-        last, down, plan.flat == 2 ? b.R : b.Q, here.shift(last.axis),
-        [&](int i, int, T v) { b.F.store(i, b.F.load(i) * v); }, [](const Piece&, int, int) {});
+        last, down, plan.flat == 2 ? b.R : v, here.shift(last.axis),
+        [&](int i, int, T s) { b.F.store(i, b.F.load(i) * s); }, [](const Piece&, int, int) {});
     sync_block();
 }
 
@@ -95,15 +97,16 @@ backward_kernel(SSNO_CONSTANT Plan plan, SSNO_CONSTANT Task task) {
     const Geometry here;
     here.find(plan, task);
     sync_block();
+    here.find_places(plan);
     load_weights<T>(plan, task, here);
     sync_block();
-    const Buffers<T> b(plan);
+    const Buffers<T> b(plan, here);
     const Shared<T> of_up = weights<T>(), of_down = of_up + task.u.taps,
                     bias = of_down + task.v.taps;
     const bool deep = plan.axes == AXES;
-    load_tile<S>(plan.x, here, Geometry::X, bias, b.X);
+    load_tile<S>(plan, here, Geometry::X, bias, b.X);
     if (deep) {
-        load_tile<S>(plan.v, here, Geometry::V, bias, b.V);
+        load_tile<S>(plan, here, Geometry::V, bias, b.V);
         clear_depth(plan.slices_o, b.O);
     }
     sync_block();
@@ -116,7 +119,7 @@ backward_kernel(SSNO_CONSTANT Plan plan, SSNO_CONSTANT Task task) {
         if (deep)
             expand_depth(plan.slices_v, of_down, task.v, b.V, f + here.shift(0), b.Q);
         else
-            load_tile<S>(plan.v, here, Geometry::V, bias, b.Q);
+            load_tile<S>(plan, here, Geometry::V, bias, b.V);
         sync_block();
         times_v<T, V>(plan, here, task, b);
         reduced<false>(plan, here, U(of_up, task.u), b);
@@ -125,7 +128,7 @@ backward_kernel(SSNO_CONSTANT Plan plan, SSNO_CONSTANT Task task) {
             sync_block();
         }
     }
-    if (plan.result.p) store_tile<S>(plan.result, here, b.O);
+    if (plan.transfers[Geometry::RESULT].p) store_tile<S>(plan, here, b.O);
     if (task.scratch) sum_channels(plan, here, task, b.O, b.R);
 }
 

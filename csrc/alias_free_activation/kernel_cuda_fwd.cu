@@ -11,8 +11,9 @@ namespace {
 template <class T, class U>
 SSNO_DEVICE void activated(const Plan& plan, const Task& task, const Buffers<T>& b) {
     const U up(weights<T>(), task.u);
+    const Shared<T> x = plan.axes == AXES ? b.Q : b.X;
     if (plan.flat == 2) {
-        expand<false>(plan.expand_x[0], up, b.Q, 0, b.R);
+        expand<false>(plan.expand_x[0], up, x, 0, b.R);
         sync_block();
     }
     const bool leaky = task.act == Act::leaky_relu;
@@ -20,7 +21,7 @@ SSNO_DEVICE void activated(const Plan& plan, const Task& task, const Buffers<T>&
     const T above = leaky ? gain : T(1), below = leaky ? gain * negative : T(1);
     const Pass& last = plan.expand_x[plan.flat - 1];
     expand<false>(
-        last, up, plan.flat == 2 ? b.R : b.Q, 0,
+        last, up, plan.flat == 2 ? b.R : x, 0,
         [&](int i, int, T s) { b.F.store(i, s * (s > T(0) ? above : below)); },
         [&](const Piece& at, int f, int count) {
             if (leaky) return;
@@ -42,11 +43,12 @@ forward_kernel(SSNO_CONSTANT Plan plan, SSNO_CONSTANT Task task) {
     const Geometry here;
     here.find(plan, task);
     sync_block();
+    here.find_places(plan);
     load_weights<T>(plan, task, here);
     sync_block();
-    const Buffers<T> b(plan);
+    const Buffers<T> b(plan, here);
     const Shared<T> of_down = weights<T>() + task.u.taps, bias = of_down + task.v.taps;
-    load_tile<S>(plan.x, here, Geometry::X, bias, b.X);
+    load_tile<S>(plan, here, Geometry::X, bias, b.X);
     if (plan.axes == AXES) clear_depth(plan.slices_o, b.O);
     sync_block();
     for (int f = 0; f < plan.depth; ++f) {
@@ -61,7 +63,7 @@ forward_kernel(SSNO_CONSTANT Plan plan, SSNO_CONSTANT Task task) {
             sync_block();
         }
     }
-    store_tile<S>(plan.result, here, b.O);
+    store_tile<S>(plan, here, b.O);
 }
 
 struct Forward {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What a block does between two barriers: load a tile, go along one axis of it, store it.
+// What a block does between two barriers: go along one axis of a tile.
 #pragma once
 
 #include "alias_free_activation/plan_cuda.h"
@@ -11,7 +11,7 @@ using cuda::Shared;
 using cuda::thread;
 
 SSNO_DEVICE int divide(int n, Divider d) {
-    return static_cast<int>((static_cast<uint64_t>(n) * d.magic) >> 31);
+    return static_cast<int>(static_cast<uint64_t>(static_cast<uint32_t>(n)) * d.magic >> 31);
 }
 
 // A link whose taps are known to the compiler: its weights are in registers.

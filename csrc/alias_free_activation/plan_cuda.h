@@ -16,36 +16,9 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "alias_free_activation/params.h"
-#include "ssno/cuda.h"
+#include "alias_free_activation/boxes_cuda.h"
 
 namespace ssno::alias_free_activation {
-
-// n / by for 0 <= n < 2^16, by one multiplication.
-struct Divider {
-    uint32_t by = 1, magic = 1u << 31;
-
-    Divider() = default;
-    explicit Divider(int64_t d)
-        : by(static_cast<uint32_t>(d)), magic(static_cast<uint32_t>(((1ll << 31) + d - 1) / d)) {}
-};
-
-// A buffer's part: (channels, D, H, W), its rows and channels odd numbers of elements apart, so
-// that threads side by side touch different banks.
-struct Box {
-    int n[AXES] = {1, 1, 1};
-
-    int stride(int axis) const {
-        const int row = n[2] | 1;
-        return axis == 2 ? 1 : axis == 1 ? row : n[1] * row;
-    }
-    int channel() const { return (n[0] * stride(0)) | 1; }
-    Box with(int axis, int size) const {
-        Box box = *this;
-        box.n[axis] = size;
-        return box;
-    }
-};
 
 // Lines along H or W, each in pieces of some coarse samples; `across` is the other axis.
 struct Pass {
@@ -86,37 +59,6 @@ struct Slices {
           by_h(all.n[1]) {}
 };
 
-// Between a buffer and a tensor, its dimensions from the fastest in memory on: W, H, D, channels,
-// or channels, W, H, D. The first two are shared out among the threads as lanes and rows.
-struct Transfer {
-    static constexpr int DIMS = AXES + 1, CHANNELS = AXES;
-    int lanes, rows;
-    Divider by_lanes;
-    int dim[DIMS], n[DIMS], at[DIMS];  // `dim`: an axis or CHANNELS; `at`: strides in the buffer
-    int64_t stride[DIMS], size[DIMS], batch;
-    void* p;
-
-    Transfer() = default;
-    // As many samples of the buffer as `tile` says.
-    Transfer(const Box& b, const Box& tile, int channels, const Field& f, const int64_t* sizes,
-             int64_t all_channels, int threads)
-        : batch(f.b), p(f.p) {
-        const bool first = f.c < f.g[2];
-        for (int i = 0; i < DIMS; ++i) {
-            dim[i] = CHANNELS;
-            if (first ? i > 0 : i < CHANNELS) dim[i] = AXES - 1 - (i - first);
-            const bool axis = dim[i] < AXES;
-            n[i] = axis ? tile.n[dim[i]] : channels;
-            at[i] = axis ? b.stride(dim[i]) : b.channel();
-            stride[i] = axis ? f.g[dim[i]] : f.c;
-            size[i] = axis ? sizes[dim[i]] : all_channels;
-        }
-        lanes = std::min(n[0], threads);
-        rows = threads / lanes;
-        by_lanes = Divider(lanes);
-    }
-};
-
 struct LinkSize {
     int taps, rate, steps;  // coarse samples that a thread takes at once
     SSNO_BOTH int window() const { return (taps + rate - 1) / rate; }
@@ -131,12 +73,14 @@ struct Plan {
     Pass expand_x[2], expand_v[2], reduce[2];  // in the order in which they are made
     Slices slices_x, slices_v, slices_o;       // on three axes
     int depth;                                 // fine samples of D
-    Transfer x, v, result;
-    int Q, R, F, X, V, O, bytes;  // offsets in bytes
+    Transfer transfers[3];                     // of x, v_out and the result
+    int Q, R, F, X, V, O, bytes;               // offsets in bytes
 };
 
-constexpr int THREADS = 256, SHARED_LIMIT = 96 << 10, SHARED_GOAL = 64 << 10;
+constexpr int SHARED_LIMIT = 96 << 10, SHARED_GOAL = 64 << 10;
 constexpr int GEOMETRY = 6;  // 64-bit numbers that a block keeps for each axis, and for itself
+constexpr int PLACES = 1 + Transfer::DIMS;                      // and for each transfer
+constexpr int KEPT = 8 * (GEOMETRY * (AXES + 1) + PLACES * 3);  // in bytes
 
 inline int up_to(int64_t a, int64_t b) { return static_cast<int>((a + b - 1) / b * b); }
 
@@ -175,6 +119,10 @@ class Planner {
         while (lay_out() > SHARED_GOAL && shrink(4)) {
         }
         while (lay_out() > SHARED_LIMIT && shrink(1)) {
+        }
+        if (!fits()) {
+            wide = false;
+            lay_out();
         }
         while (2 * plan.channels <= p.channels && plan.reduce[0].items < THREADS &&
                2 * plan.bytes <= SHARED_GOAL) {
@@ -221,6 +169,11 @@ class Planner {
         plan.filtered[a] = p.filtered[a];
         plan.tiles[a] = (size(a) + most - 1) / most;
         plan.tile[a] = (size(a) + plan.tiles[a] - 1) / plan.tiles[a];
+        const int pack = Transfer::pack_size(p.dtype);
+        if (a < 2 || size(a) % pack != 0) return;
+        // so that a tile's rows begin where those of the tensor are aligned
+        plan.tile[a] = std::min<int64_t>(up_to(plan.tile[a], pack), most);
+        plan.tiles[a] = (size(a) + plan.tile[a] - 1) / plan.tile[a];
     }
 
     // Halve the largest tile where it is above 16 samples, else the channels, else the tile again;
@@ -253,10 +206,11 @@ class Planner {
             tile.n[a] = static_cast<int>(plan.tile[a]);
         }
         const int channels = plan.channels;
-        plan.x = transfer(x, x, p.x, p.n);
-        plan.v = transfer(of_v, of_v, p.v_out, p.m);
-        plan.result =
-            backward ? transfer(result, tile, p.v_x, p.n) : transfer(result, tile, p.out, p.m);
+        const bool written = true;
+        plan.transfers[0] = transfer(x, x, p.x, p.n, !written);
+        plan.transfers[1] = transfer(of_v, of_v, p.v_out, p.m, !written);
+        plan.transfers[2] = backward ? transfer(result, tile, p.v_x, p.n, written)
+                                     : transfer(result, tile, p.out, p.m, written);
         plan.slices_x = Slices(x, channels);
         plan.slices_v = Slices(of_v, channels);
         plan.slices_o = Slices(result, channels);
@@ -265,8 +219,15 @@ class Planner {
         return plan.bytes;
     }
 
-    Transfer transfer(const Box& b, const Box& tile, const Field& f, const int64_t* sizes) const {
-        return Transfer(b, tile, plan.channels, f, sizes, p.channels, THREADS);
+    // With room in the buffer for what is loaded of its rows.
+    Transfer transfer(Box& b, const Box& tile, const Field& f, const int64_t* sizes,
+                      bool written) const {
+        const auto made = [&] {
+            return Transfer(b, tile, plan.channels, f, sizes, p, wide, written);
+        };
+        const Transfer t = made();
+        b.more = t.columns * t.width - t.n[0];
+        return made();
     }
 
     struct Sizes {  // in elements
@@ -300,7 +261,7 @@ class Planner {
     // in the backward it holds the derivative while v_out is expanded.
     void place(Sizes s, const Box& x, const Box& of_v, const Box& result) {
         const int element = p.dtype == Dtype::f64 ? 8 : 4;
-        int end = 8 * GEOMETRY * (AXES + 1) + (u.taps + v.taps + plan.channels) * element;
+        int end = KEPT + (u.taps + v.taps + plan.channels) * element;
         const auto take = [&](int size) {
             const int begin = up_to(end, 16);
             end = begin + size * plan.channels * element;
@@ -321,6 +282,7 @@ class Planner {
     }
 
     const bool backward;
+    bool wide = true;  // 16 bytes at a time
     const LinkSize u, v;
 };
 

@@ -49,6 +49,24 @@ class MmaProduct {
             }
         }
     }
+    // The same of factors that tf32 does not hold, to 21 bits of each.
+    template <class A, class B>
+    SSNO_DEVICE void add_split(const A& a, const B& b, int begin, int end) {
+#pragma unroll 1
+        for (int k = begin; k < end; k += 8) {
+            float x[4], x_rest[4], w[2], w_rest[2];
+            load(a, k, x);
+            split(x, x_rest);
+#pragma unroll
+            for (int t = 0; t < TILES; ++t) {
+                load(b, k, t, w);
+                split(w, w_rest);
+                cuda::mma_tf32(y_[t], x, w_rest);
+                cuda::mma_tf32(y_[t], x_rest, w);
+                cuda::mma_tf32(y_[t], x, w);
+            }
+        }
+    }
     template <class F>
     SSNO_DEVICE void pairs(const F& f) {
 #pragma unroll
@@ -104,6 +122,11 @@ class MmaProduct {
 #pragma unroll
         for (int i = 0; i < 2; ++i) w[i] = b.at(k + 4 * i + quad(), 8 * t + lane() / 4);
     }
+    template <int N>
+    SSNO_DEVICE static void split(const float (&x)[N], float (&rest)[N]) {
+#pragma unroll
+        for (int i = 0; i < N; ++i) rest[i] = cuda::rest_tf32(x[i]);
+    }
 
     float y_[TILES][4];
 };
@@ -120,14 +143,19 @@ struct ProductOf<K, ROWS, COLS, true> {
 template <class K, int ROWS, int COLS>
 using Product = typename ProductOf<K, ROWS, COLS>::type;
 
-// sum_k a(k, i) b(k, j) of operands of the kind Lines; f(i, j, sum)
+// sum_k a(k, i) b(k, j) of operands of the kind Lines; f(i, j, sum). `split`: tf32 does not hold
+// them
 template <class K, class F>
-SSNO_DEVICE void inner_product(Shared<typename K::T> a, Shared<typename K::T> b, const F& f) {
+SSNO_DEVICE void inner_product(Shared<typename K::T> a, Shared<typename K::T> b, bool split,
+                               const F& f) {
     using T = typename K::T;
     const Lines<T, K::PITCH> x{a}, y{b};
     if constexpr (K::MMA) {
         MmaProduct<K::STEPS> product;
-        product.add(x, y, 0, K::COLUMNS);
+        if (split)
+            product.add_split(x, y, 0, K::COLUMNS);
+        else
+            product.add(x, y, 0, K::COLUMNS);
         product.each(f);
     } else {
         FmaInner<T, K::STEPS, K::PITCH>(x, y, K::COLUMNS).each(f);

@@ -56,10 +56,15 @@ class Summed {
         tile_.find(task_, a_.u, of_u(), sizes());
         tile_.find(task_, a_.v, of_v(), sizes());
         sync_block();
-        load_samples<K, false>(task_, a_.u, of_u(), sizes(), u());
-        load_samples<K, false>(task_, a_.v, of_v(), sizes(), v());
+        load_samples<K, false, true>(task_, a_.u, of_u(), sizes(), u());
+        load_samples<K, false, true>(task_, a_.v, of_v(), sizes(), v());
         sync_block();
         sum_lags();
+        if (split() && !task_.shift) {
+            round_samples<K>(u());
+            round_samples<K>(v());
+            sync_block();
+        }
         for (int sweep = 0; sweep < task_.sweeps && task_.blocks > 0; ++sweep) {
             const bool last = sweep == task_.backward;
             if (task_.shift) load_anew(last);
@@ -69,6 +74,9 @@ class Summed {
     }
 
   private:
+    // Whether tf32 does not hold the samples. m_d is of more of their digits: the sum over d that a
+    // frequency's cotangent is has terms of both signs.
+    SSNO_DEVICE bool split() const { return K::MMA && task_.dtype == Dtype::f32; }
     SSNO_DEVICE Shared<int64_t> of_u() const { return shared<int64_t>(P::BASES); }
     SSNO_DEVICE Shared<int64_t> of_v() const { return of_u() + K::COLUMNS; }
     SSNO_DEVICE Shared<int> sizes() const { return shared<int>(P::SIZES); }
@@ -97,8 +105,9 @@ class Summed {
     // m_d of both sweeps: sums over the diagonals of the products of v and u.
     SSNO_DEVICE void sum_lags() const {
         const Shared<T> products = panel_u();
-        inner_product<K>(
-            v(), u(), [&](int i, int j, T sum) { products.store(i * P::PITCH_PRODUCTS + j, sum); });
+        inner_product<K>(v(), u(), split(), [&](int i, int j, T sum) {
+            products.store(i * P::PITCH_PRODUCTS + j, sum);
+        });
         sync_block();
         T* to = static_cast<T*>(a_.lags) + tile_of_channel() * 2 * K::STEPS;
         for (int i = thread(); i < 2 * K::STEPS - 1; i += THREADS) {

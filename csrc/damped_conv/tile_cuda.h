@@ -83,8 +83,9 @@ struct Share {
     }
 };
 
-// Samples of chunks as rows of time, 0 beyond their ends; LATE: chunks end together.
-template <class K, bool LATE, class S>
+// Samples of chunks as rows of time, 0 beyond their ends; LATE: chunks end together. EXACT: as they
+// are, not as a product takes them.
+template <class K, bool LATE, bool EXACT, class S>
 SSNO_DEVICE void load_as(const Task& task, const Array& a, Shared<int64_t> base, Shared<int> sizes,
                          Shared<typename K::T> to) {
     using T = typename K::T;
@@ -106,7 +107,22 @@ SSNO_DEVICE void load_as(const Task& task, const Array& a, Shared<int64_t> base,
                 x[i] = cuda::widen(p[base.load(share.c) + offset - late * a.step]);
         }
 #pragma unroll
-        for (int i = 0; i < BATCH; ++i, there.next()) to.store(there.at(), rounded<K>(x[i]));
+        for (int i = 0; i < BATCH; ++i, there.next())
+            to.store(there.at(), EXACT ? x[i] : rounded<K>(x[i]));
+    }
+}
+// Those loaded EXACT, as a product takes them.
+template <class K>
+SSNO_DEVICE void round_samples(Shared<typename K::T> samples) {
+    using P = Pack<typename K::T>;
+    constexpr int IN_ROW = K::COLUMNS / P::SIZE;
+#pragma unroll 2
+    for (int i = thread(); i < K::STEPS * IN_ROW; i += THREADS) {
+        const int at = i / IN_ROW * K::PITCH + i % IN_ROW * P::SIZE;
+        P x = samples.load16(at);
+#pragma unroll
+        for (int j = 0; j < P::SIZE; ++j) x.v[j] = rounded<K>(x.v[j]);
+        samples.store16(at, x);
     }
 }
 template <class K, class S>
@@ -134,11 +150,11 @@ SSNO_DEVICE void with_dtype(Dtype dtype, const F& f) {
         f(cuda::f16());
     }
 }
-template <class K, bool LATE>
+template <class K, bool LATE, bool EXACT = false>
 SSNO_DEVICE void load_samples(const Task& task, const Array& a, Shared<int64_t> base,
                               Shared<int> sizes, Shared<typename K::T> to) {
     with_dtype<K>(task.dtype,
-                  [&](auto s) { load_as<K, LATE, decltype(s)>(task, a, base, sizes, to); });
+                  [&](auto s) { load_as<K, LATE, EXACT, decltype(s)>(task, a, base, sizes, to); });
 }
 template <class K>
 SSNO_DEVICE void store_samples(const Task& task, const Array& a, Shared<int64_t> base,

@@ -23,12 +23,18 @@ SSNO_DEVICE void stage_adjoint(const Scan& scan, const Unit& unit, bool whole) {
              c += by, u_at.next(), z.next(), v_out.next(), delta.next()) {
             const int count = c < unit.here ? most : 0, at = row_at<K>(scan, k, c) + t;
             T s[V], v_y[V], u[V];
-            if (whole) u_at.load(count, u);
-            v_out.load(count, v_y);
-            load_step_size<K>(scan, unit, delta, c, count, s);
+            // all under way before one is looked at
+            const auto raw_u = u_at.template fetch<V>(whole ? count : 0);
+            const auto raw_v = v_out.template fetch<V>(count);
+            const auto raw_s = delta.template fetch<V>(scan.rank == 0 ? count : 0);
+            const auto raw_z = z.template fetch<V>(z.given() ? count : 0);
+            decode(raw_u, u_at.stride, u);
+            decode(raw_v, v_out.stride, v_y);
+            decode(raw_s, delta.stride, s);
+            complete_step_size<K>(scan, unit, delta, c, count, s);
             if (z.given()) {
                 T gate[V];
-                z.load(count, gate);
+                decode(raw_z, z.stride, gate);
 #pragma unroll
                 for (int i = 0; i < V; ++i) v_y[i] *= gate[i] * sigmoid<T>(gate[i]);
             }
@@ -94,7 +100,9 @@ SSNO_DEVICE void write_adjoint(const Scan& scan, const Unit& unit) {
         for (; c < unit.here; c += by, next()) {
             const int at = row_at<K>(scan, k, c) + t;
             T u[V], v_x[V], v_y[V], v_s[V], s[V];
-            u_at.load(count, u);
+            const auto raw_u = u_at.template fetch<V>(count);
+            const auto raw_s = delta.template fetch<V>(scan.softplus && scan.rank == 0 ? count : 0);
+            decode(raw_u, u_at.stride, u);
             get(shared<T>(scan.at.v_x), at, v_x);
             get(shared<T>(scan.at.v_y), at, v_y);
             if (v_u_at.given()) {
@@ -111,7 +119,10 @@ SSNO_DEVICE void write_adjoint(const Scan& scan, const Unit& unit) {
                 v_u_at.store(count, v_u);
             }
             get(shared<T>(scan.at.v_dt), at, v_s);
-            if (scan.softplus) load_step_size<K>(scan, unit, delta, c, count, s);
+            if (scan.softplus) {
+                decode(raw_s, delta.stride, s);
+                complete_step_size<K>(scan, unit, delta, c, count, s);
+            }
 #pragma unroll
             for (int i = 0; i < V; ++i) {
                 v_s[i] += u[i] * v_x[i];

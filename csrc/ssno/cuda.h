@@ -17,9 +17,10 @@
 // of 4 or 8 bytes: shuffle, shuffle_up, shuffle_down, shuffle_xor. Of 16 aligned bytes of global
 // memory, as a Pack: load16, store16; to shared memory, waited for in groups: copy_async16,
 // copy_commit, copy_wait<N>. On the tensor cores, by all lanes of a warp: mma_tf32, which drops
-// the last 13 bits of a float; after round_tf32 that rounds it. exp2_fast is 2^x to two ulp, 0
-// below 2^-126. bf16 and f16 are bits in memory: widen, narrow. launch is called from host code and
-// throws std::runtime_error.
+// the last 13 bits of a float; after round_tf32 that rounds it, rest_tf32 is what it drops.
+// exp2_fast is 2^x to two ulp, 0 below 2^-126. bf16 and f16 are bits in memory: widen, narrow.
+// launch is called from host code and throws std::runtime_error. computed(x) is x, kept as a
+// number: what is computed from it does not repeat how x was.
 #pragma once
 
 #include <cstdint>

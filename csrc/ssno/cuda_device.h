@@ -48,6 +48,16 @@ SSNO_DEVICE T shuffle_xor(T x, int mask) {
     return __shfl_xor_sync(ALL_LANES, x, mask);
 }
 
+SSNO_DEVICE int computed(int x) {
+    asm("" : "+r"(x));
+    return x;
+}
+template <class T>
+SSNO_DEVICE T* computed(T* p) {
+    asm("" : "+l"(p));
+    return p;
+}
+
 SSNO_DEVICE float exp2_fast(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -64,6 +74,11 @@ SSNO_DEVICE void mma_tf32(float (&d)[4], const float (&a)[4], const float (&b)[2
 }
 SSNO_DEVICE float round_tf32(float x) {
     return fabsf(x) < INFINITY ? __uint_as_float(__float_as_uint(x) + 0x1000) : x;
+}
+// What mma_tf32 would drop.
+SSNO_DEVICE float rest_tf32(float x) {
+    const float kept = __uint_as_float(__float_as_uint(x) & 0xffffe000);
+    return fabsf(x) < INFINITY ? x - kept : 0.0f;
 }
 
 SSNO_DEVICE float fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }

@@ -90,6 +90,11 @@ T shuffle_xor(T x, int mask, host::Where where = host::Where::current()) {
     return host::from_lane(x, lane() ^ mask, where);
 }
 
+template <class T>
+T computed(T x) {
+    return x;
+}
+
 inline float exp2_fast(float x) { return x < -126 ? 0 : std::exp2(x); }
 inline float with_bits(uint32_t bits) {
     float x;
@@ -102,11 +107,12 @@ inline uint32_t bits_of(float x) {
     return bits;
 }
 inline float round_tf32(float x) { return std::isfinite(x) ? with_bits(bits_of(x) + 0x1000) : x; }
+inline float kept_tf32(float x) { return with_bits(bits_of(x) & 0xffffe000); }
+inline float rest_tf32(float x) { return std::isfinite(x) ? x - kept_tf32(x) : 0; }
 inline void mma_tf32(float (&d)[4], const float (&a)[4], const float (&b)[2],
                      host::Where where = host::Where::current()) {
-    const auto kept = [](float x) { return with_bits(bits_of(x) & 0xffffe000); };
-    const host::Fragment mine{{kept(a[0]), kept(a[1]), kept(a[2]), kept(a[3])},
-                              {kept(b[0]), kept(b[1])}};
+    const host::Fragment mine{{kept_tf32(a[0]), kept_tf32(a[1]), kept_tf32(a[2]), kept_tf32(a[3])},
+                              {kept_tf32(b[0]), kept_tf32(b[1])}};
     const host::Fragment* of = host::exchange(mine, where);
     for (int i = 0; i < 4; ++i)
         for (int k = 0; k < 8; ++k) {
