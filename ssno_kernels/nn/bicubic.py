@@ -21,7 +21,7 @@ from ..ops.kernels import define_in_python
 def bicubic(x: Tensor, size: Sequence[int]) -> Tensor:
     """x (B, C, H, W) on a grid of `size` points, the same extent."""
     if torch.compiler.is_dynamo_compiling():
-        resampled: Tensor = _Bicubic.apply(x, *size)
+        resampled: Tensor = _Bicubic.apply(x, *size)  # type: ignore[no-untyped-call]
         return resampled
     return interpolate(x, size=list(size), mode="bicubic", antialias=True)
 
