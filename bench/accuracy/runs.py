@@ -114,12 +114,15 @@ def rows_of(runs: Iterable[Run], jobs: int) -> list[tuple[Row, Path]]:
     try:
         # a run that is listed has its data, which is solved while others train
         waiting = [(pool.submit(row_of, run), run.folder) for run in runs]
-        return [(row.result(), folder) for row, folder in waiting]
-    finally:
+        rows = [(row.result(), folder) for row, folder in waiting]
+    except BaseException:
         processes = multiprocessing.active_children()
         pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.terminate()
+        raise
+    pool.shutdown()
+    return rows
 
 
 def _start_process(threads: int, places: multiprocessing.Queue) -> None:
