@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """PyTorch's bicubic, antialiased change of a grid, also where torch.compile has sizes as symbols.
 
-PyTorch's backward of it takes numbers alone (so do 2.11 to 2.14), which fails a compilation for
-any grid: when traced, it is called inside an operator that no tracer looks into.
+PyTorch's backward of it (2.13) takes numbers alone, which fails a compilation for any grid: when
+traced, it is called inside an operator that no tracer looks into.
 """
 
 from __future__ import annotations
