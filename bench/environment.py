@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -32,7 +34,17 @@ def slug(device: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", device_name(device).lower()).strip("-")
 
 
-def environment(device: str, profile: str, date: datetime.datetime) -> dict[str, Any]:
+def command(module: str) -> str:
+    """What was called, to call it again; the folder of the report, which is anyone's own, apart."""
+    out = argparse.ArgumentParser(add_help=False)
+    out.add_argument("--out")
+    _, others = out.parse_known_args(sys.argv[1:])
+    return shlex.join(["python", "-m", module, *others])
+
+
+def environment(
+    device: str, profile: str, date: datetime.datetime, module: str = "bench"
+) -> dict[str, Any]:
     """Keys and values that a report carries; `busy` is the load by others in the last minute."""
     return {
         "device": device_name(device),
@@ -47,7 +59,7 @@ def environment(device: str, profile: str, date: datetime.datetime) -> dict[str,
         "commit": _commit(),
         "date": date.isoformat(timespec="seconds"),
         "profile": profile,
-        "command": " ".join(["python -m bench", *sys.argv[1:]]),
+        "command": command(module),
     }
 
 

@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("bench/out"), help="folder of the report")
     options = parser.parse_args(arguments)
     started = datetime.datetime.now(datetime.timezone.utc)
-    run = environment("cpu", "mambano", started)
+    run = environment("cpu", "mambano", started, "bench.mambano")
     result = measure(options.width, options.batch, options.size, options.steps, options.plain_steps)
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"mambano-{slug('cpu')}-{started:%Y%m%d-%H%M%S}.json"

@@ -51,6 +51,7 @@ def test_smoke_run_gives_table_json_and_figure(tmp_path):
         report
     )
     assert report["versions"]["torch"] == torch.__version__
+    assert report["command"] == "python -m bench --profile smoke --device cpu"
     assert len(report["rows"]) == len(rows(PROFILES["smoke"], "cpu"))
     ours = [r for r in report["rows"] if r["operator"] == "selective_scan"]
     found = {(r["implementation"], r["mode"]): r for r in ours}

@@ -65,8 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     started = datetime.datetime.now(datetime.timezone.utc)
-    about = environment(device, profile.name, started)
-    about["command"] = " ".join(["python -m bench.accuracy", *sys.argv[1:]])
+    about = environment(device, profile.name, started, "bench.accuracy")
     about["versions"] |= report.versions(PACKAGES)
     about["settings"], about["jobs"] = {}, jobs
     folder = options.out / profile.name

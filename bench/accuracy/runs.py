@@ -115,7 +115,7 @@ def rows_of(runs: Iterable[Run], jobs: int) -> list[tuple[Row, Path]]:
         # a run that is listed has its data, which is solved while others train
         waiting = [(pool.submit(row_of, run), run.folder) for run in runs]
         rows = [(row.result(), folder) for row, folder in waiting]
-    except BaseException:
+    except BaseException:  # an interruption, too: nothing is swallowed, but no process stays behind
         processes = multiprocessing.active_children()
         pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:
