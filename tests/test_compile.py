@@ -83,8 +83,42 @@ SIZES = {
 }
 
 
-# Composites with a loop over chunks, of which torch.compile makes as many pieces.
-UNROLLED = ("selective_scan", "cross_selective_scan", "damped_conv")
+@pytest.mark.parametrize("spec", harness.SPECS, ids=lambda s: s.name)
+@pytest.mark.parametrize("backend", ["cpu", "composite"])
+def test_exported_once_for_all_sizes(spec, backend):
+    """Batch, length and grid of a program of torch.export may change."""
+    harness.need(spec.name, backend)
+    make_inputs = importlib.import_module(f"ssno_kernels.ops.{spec.name}.spec").make_inputs
+    program = None
+    for sizes in SIZES[spec.name]:
+        inputs = make_inputs(torch.float64, **sizes)
+        function, tensors = harness.as_function(spec, inputs, backend)
+        if program is None:
+            dims = tuple((torch.export.Dim.AUTO,) * x.dim() for x in tensors)
+            call = Call(function)
+            program = torch.export.export(call, tensors, dynamic_shapes=(dims,)).module()
+        results, expected = (harness.as_tuple(f(*tensors)) for f in (program, function))
+        named = ({f"out{i}": x for i, x in enumerate(r)} for r in (results, expected))
+        harness.assert_close(*named, 1e-12)
+
+
+class Call(torch.nn.Module):
+    """A function of tensors as a module."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *tensors):
+        return self.function(*tensors)
+
+
+# Composites with chunks, and whose they are
+ANY = {
+    "selective_scan": "selective_scan",
+    "cross_selective_scan": "selective_scan",
+    "damped_conv": "damped_conv",
+}
 
 
 @pytest.mark.parametrize("spec", harness.SPECS, ids=lambda s: s.name)
@@ -92,14 +126,13 @@ UNROLLED = ("selective_scan", "cross_selective_scan", "damped_conv")
     "backend", [b for b in ("cuda", "triton", "cpu", "composite") if not harness.simulated(b)]
 )
 def test_other_sizes_are_not_compiled_anew(spec, backend):
-    """Batch, length and grid may change, forward and backward; but for UNROLLED, which do serve."""
+    """Batch, length and grid may change, forward and backward."""
     device = harness.need(spec.name, backend)
     make_inputs = importlib.import_module(f"ssno_kernels.ops.{spec.name}.spec").make_inputs
     counter = CompileCounterWithBackend("aot_eager")
     compiled = torch.compile(spec.function, fullgraph=True, dynamic=True, backend=counter)
     compiled_first = 0
-    unrolled = backend == "composite" and spec.name in UNROLLED
-    for sizes in SIZES[spec.name][: 2 if unrolled else None]:
+    for sizes in SIZES[spec.name]:
         inputs = harness.to_device(make_inputs(torch.float64, **sizes), device)
         first = next(iter(harness.tensors(inputs)))
         for call in (spec.function, compiled):
@@ -110,7 +143,26 @@ def test_other_sizes_are_not_compiled_anew(spec, backend):
                 expected = {"out": out.detach(), "v": leaf.grad}
         harness.assert_close({"out": out.detach(), "v": leaf.grad}, expected, 1e-12)
         compiled_first = compiled_first or counter.frame_count
-    assert unrolled or counter.frame_count == compiled_first > 0
+    assert counter.frame_count == compiled_first > 0
+
+
+@pytest.mark.parametrize(
+    "spec, backend, sample",
+    [
+        case
+        for case in harness.cases(("composite",), every_sample=True)
+        if case.values[0].name in ANY
+    ],
+)
+def test_composites_that_are_not_told_the_length(spec, backend, sample, monkeypatch):
+    """As where it is a symbol, of which nothing may be asked; chunks of 4 make many levels."""
+    composite = importlib.import_module(f"ssno_kernels.ops.{ANY[spec.name]}.composite")
+    monkeypatch.setattr(composite, "has_static_value", lambda size: False)
+    monkeypatch.setattr(composite, "CHUNK", 4, raising=False)
+    inputs = sample.make(torch.float64)
+    expected, cotangents = harness.truth(spec, inputs)
+    results = harness.run(spec, inputs, backend, cotangents)
+    harness.assert_close(results, expected, spec.tolerances[torch.float64])
 
 
 MODELS = {

@@ -116,11 +116,21 @@ def test_operators_pass_opcheck(options):
         torch.library.opcheck(operator, tuple(detached))
 
 
-@pytest.mark.parametrize("backend", [b for b in harness.compared(SPEC) if not harness.simulated(b)])
+@pytest.mark.parametrize(
+    "backend, told",
+    [(b, True) for b in harness.compared(SPEC) if not harness.simulated(b)]
+    + [("composite", False)],
+)
 @pytest.mark.parametrize("reverse", [False, True])
-def test_nothing_leaks(backend, reverse):
-    """NaN in one sequence leaves its neighbours as they were, forward and backward."""
+def test_nothing_leaks(backend, told, reverse, monkeypatch):
+    """NaN in one sequence leaves its neighbours as they were, forward and backward.
+
+    The composite also as where it is not told the length, which is a symbol for torch.compile.
+    """
     device = harness.need(SPEC.name, backend)
+    if not told:
+        monkeypatch.setattr(composite, "has_static_value", lambda size: False)
+        monkeypatch.setattr(composite, "CHUNK", 8)
     inputs = harness.to_device(make_inputs(torch.float32, reverse=reverse, extras="z"), device)
     seq_idx = ROWS.to(device)
     spoiled = inputs | {"u": inputs["u"].masked_fill((seq_idx == 4)[:, None], float("nan"))}

@@ -5,6 +5,7 @@ The swept axis is cut into chunks of T samples, T about the square root of L or 
 the convolution is a Toeplitz T x T matrix, shared by all lines of a channel. What enters a chunk
 from before it is its N states: found from each chunk's own sums by doubling (Hillis and Steele
 1986), read out by another matrix product. So neither k (H, L) nor an array (H, N, L) is formed.
+Where a compiler is to take any L, chunks and rounds of doubling do not depend on it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.fx.experimental.symbolic_shapes import has_static_value
 from torch.nn.functional import pad
 
 from ..memory import in_order, memory_order
@@ -54,12 +56,13 @@ def convolve(
 def chunk_length(length: int, states: int) -> int:
     """A power of two T with 2 N <= T and L <= T^2, or all of a line that is shorter.
 
-    It is doubled until it serves, since for torch.compile the length may be a symbol.
+    For a length that is a symbol, a power of two with 64 <= T and 2 N <= T.
     """
-    T = 16
-    while 2 * states > T or length > T * T:
+    any_length = not has_static_value(length)
+    T = 64 if any_length else 16
+    while 2 * states > T or (not any_length and length > T * T):
         T *= 2
-    return min(length, T)
+    return T if any_length else min(length, T)
 
 
 def _sweep(
@@ -71,8 +74,9 @@ def _sweep(
     """
     length, dtype = x.shape[-1], coeff.dtype
     T = chunk_length(length, rate.shape[-1])
-    chunks = -(-length // T)
-    rest = length - (chunks - 1) * T  # samples in the last chunk
+    spare = 0 if has_static_value(length) else 2  # chunks past the end: 1 and 2 are special sizes
+    last = (length - 1) // T  # the chunk of the last sample
+    chunks = last + 1 + spare
 
     def powers(exponents: Tensor) -> Tensor:
         return torch.exp(rate[..., None] * exponents)
@@ -86,13 +90,15 @@ def _sweep(
 
     pieces = pad(x, (0, chunks * T - length)).unflatten(-1, (chunks, T))
     y = pieces.flatten(1, 2) @ toeplitz
-    state = _project(pieces[:, :, -1, :rest], small[..., :rest].to(dtype))
-    if chunks > 1:
-        ends = _project(pieces[:, :, :-1].flatten(1, 2), small.to(dtype))
-        ends = ends.unflatten(1, (x.shape[1], chunks - 1))
+    rest = length - last * T  # samples in the last chunk
+    after = powers((rest - 1 - t).clamp_min(0)).masked_fill(t >= rest, 0)
+    state = _project(pieces[:, :, -1 - spare], after.to(dtype))
+    if spare or chunks > 1:
+        ends = _project(pieces.flatten(1, 2), small.flip(-1).to(dtype))
+        ends = ends.unflatten(1, (x.shape[1], chunks))
         ends = _accumulate(ends, lambda m: torch.exp(m * T * rate).to(dtype))
-        state = state + torch.exp(rest * rate).to(dtype)[:, None] * ends[:, :, -1]
-        entering = pad(ends, (0, 0, 1, 0))
+        entering = _later(ends, 1)
+        state = state + torch.exp(rest * rate).to(dtype)[:, None] * entering[:, :, -1 - spare]
     else:
         entering = torch.zeros_like(state)[:, :, None]
     if periodic:  # (D5)
@@ -109,16 +115,21 @@ def _sweep(
     return y[..., :length], state
 
 
-def _project(x: Tensor, powers: Tensor) -> Tensor:
-    """sum_j lambda^(T-1-j) x_j of x (H, rows, T): (H, rows, N), as one real matrix product."""
-    weights = torch.view_as_real(powers.flip(-1).mT).flatten(-2)  # (H, T, 2 N)
+def _project(x: Tensor, weights: Tensor) -> Tensor:
+    """sum_j weights_j x_j of x (H, rows, T): (H, rows, N), as one real matrix product."""
+    weights = torch.view_as_real(weights.mT).flatten(-2)  # (H, T, 2 N)
     return torch.view_as_complex((x @ weights).unflatten(-1, (-1, 2)).contiguous())
 
 
 def _accumulate(h: Tensor, decay: Callable[[int], Tensor]) -> Tensor:
     """sum_m decay(m) h_{c-m} for every chunk c of h (H, lines, chunks, N)."""
-    m = 1
-    while m < h.shape[2]:
-        h = torch.cat([h[:, :, :m], h[:, :, m:] + decay(m)[:, None, None] * h[:, :, :-m]], dim=2)
+    m, least = 1, 0 if has_static_value(h.shape[2]) else 4096  # rounds that are not asked for
+    while m < least or m < h.shape[2]:
+        h = h + decay(m)[:, None, None] * _later(h, m)
         m *= 2
     return h
+
+
+def _later(h: Tensor, m: int) -> Tensor:
+    """h of m chunks before, 0 where there is none"""
+    return pad(h, (0, 0, m, 0))[:, :, : h.shape[2]]

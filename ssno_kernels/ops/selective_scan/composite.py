@@ -3,7 +3,9 @@
 
 The sequence is cut into chunks of 32 steps. Inside a chunk the recurrence is solved by doubling
 (Hillis and Steele 1986): after round k every position holds the affine map of the 2^k steps that
-end there, so 5 rounds of elementwise operations replace 32 steps. Chunks follow one another.
+end there, so 5 rounds of elementwise operations replace 32 steps. Chunks follow one another, and
+only one's states are there at a time. Where a compiler is to take any length, it cannot count them:
+all are solved side by side, and the recurrence over their ends in the same way.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from itertools import repeat
 
 import torch
 from torch import Tensor
-from torch.nn.functional import silu, softplus
+from torch.fx.experimental.symbolic_shapes import has_static_value
+from torch.nn.functional import pad, silu, softplus
 
 from .arguments import Arguments, canonical, state_dtype
 
@@ -57,7 +60,7 @@ def scan(
         if M.dim() < 4:
             constant = torch.complex(M[..., 0], M[..., 1]) if is_complex else M
             return repeat(constant[None, :, :, None])
-        return (window(piece.to(real)) for piece in M.split(CHUNK, 3))
+        return (window(piece.to(real)) for piece in M.split(size, 3))
 
     def window(M: Tensor) -> Tensor:
         M = torch.complex(M[..., 0], M[..., 1]) if is_complex else M
@@ -66,15 +69,17 @@ def scan(
     if reverse:
         x, step = x.flip(-1), step.flip(-1)
         B, C = (M.flip(3) if M.dim() >= 4 else M for M in (B, C))
+    length = x.shape[-1]
+    size, solve = (CHUNK, _chunk) if has_static_value(length) else (length, _side_by_side)
     ys = []
     # split, not sliced: the gradient of a slice is as long as the whole sequence
-    x_chunks, dt_chunks = (v[:, :, None].split(CHUNK, -1) for v in (x, step))
-    fresh = repeat(None) if starts is None else starts[:, None, None].split(CHUNK, -1)
+    x_chunks, dt_chunks = (v[:, :, None].split(size, -1) for v in (x, step))
+    fresh = repeat(None) if starts is None else starts[:, None, None].split(size, -1)
     for x_k, dt, B_k, C_k, fresh_k in zip(
         x_chunks, dt_chunks, chunks(B), chunks(C), fresh, strict=False
     ):
         a = torch.exp(dt * A[:, :, None])
-        states = _scan_chunk(a, dt * x_k * B_k, h, fresh_k)
+        states = solve(a, dt * x_k * B_k, h, fresh_k)
         h = states[..., -1]
         y = (C_k * states).sum(2)
         ys.append(2 * y.real if is_complex else y)
@@ -91,20 +96,55 @@ def scan(
     return y, torch.view_as_real(h) if is_complex else h
 
 
-def _scan_chunk(a: Tensor, b: Tensor, h: Tensor, fresh: Tensor | None) -> Tensor:
+def _chunk(a: Tensor, b: Tensor, h: Tensor, fresh: Tensor | None) -> Tensor:
     """All states h_t = a_t h_{t-1} + b_t along the last axis, h_{-1} = h; h_t = b_t where fresh."""
-
-    def before(x: Tensor, k: int) -> Tensor:
-        """What steps k, k + 1, ... have k steps earlier; a factor of 0 would not stop a NaN."""
-        return x if fresh is None else x.masked_fill(fresh[..., k:][..., : x.shape[-1]], 0)
-
-    h = before(h[..., None], 0)
+    h = _unless(fresh, h[..., None])
     b = torch.cat([b[..., :1] + a[..., :1] * h, b[..., 1:]], dim=-1)
+    return _double(a, b, fresh)[1]
+
+
+def _side_by_side(a: Tensor, b: Tensor, h: Tensor, fresh: Tensor | None) -> Tensor:
+    """The same for a length that is a symbol, of which nothing is asked but whether it is huge."""
+    levels = 4
+    while (CHUNK - 3) * CHUNK ** (levels - 1) < a.shape[-1]:
+        levels += 1
+    return _level(a, b, h, fresh, levels)
+
+
+def _level(a: Tensor, b: Tensor, h: Tensor, fresh: Tensor | None, levels: int) -> Tensor:
+    """The same: chunks, the recurrence over their ends one level down, and the states between."""
+    length = a.shape[-1]
+    chunks = length // CHUNK + 3 if levels > 1 else 1  # 1, or 1 less than it, are special sizes
+
+    def cut(x: Tensor) -> Tensor:
+        pieces: Tensor = pad(x, (0, chunks * CHUNK - length)).unflatten(-1, (chunks, CHUNK))
+        return pieces
+
+    a, b, fresh = _double(cut(a), cut(b), None if fresh is None else cut(fresh))
+    before = h[..., None]
+    if levels > 1:
+        fresh_ends = None if fresh is None else fresh[..., -1]
+        ends = _level(a[..., -1], b[..., -1], h, fresh_ends, levels - 1)
+        before = torch.cat([before, ends[..., :-1]], dim=-1)
+    states = b + a * _unless(fresh, before[..., None].expand_as(a))
+    return states.flatten(-2)[..., :length]
+
+
+def _double(
+    a: Tensor, b: Tensor, fresh: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
+    """The map h -> a h + b of all steps up to each one, from their own; whether it forgets h."""
     k = 1
     while k < a.shape[-1]:
-        b = torch.cat([b[..., :k], b[..., k:] + a[..., k:] * before(b[..., :-k], k)], dim=-1)
-        a = torch.cat([a[..., :k], a[..., k:] * before(a[..., :-k], k)], dim=-1)
+        late = None if fresh is None else fresh[..., k:]
+        b = torch.cat([b[..., :k], b[..., k:] + a[..., k:] * _unless(late, b[..., :-k])], dim=-1)
+        a = torch.cat([a[..., :k], a[..., k:] * _unless(late, a[..., :-k])], dim=-1)
         if fresh is not None:
             fresh = torch.cat([fresh[..., :k], fresh[..., k:] | fresh[..., :-k]], dim=-1)
         k *= 2
-    return b
+    return a, b, fresh
+
+
+def _unless(fresh: Tensor | None, x: Tensor) -> Tensor:
+    """x, but 0 where fresh begins along the last axis; a factor of 0 would not stop a NaN."""
+    return x if fresh is None else x.masked_fill(fresh[..., : x.shape[-1]], 0)
