@@ -157,7 +157,7 @@ def test_other_sizes_are_not_compiled_anew(spec, backend):
 def test_composites_that_are_not_told_the_length(spec, backend, sample, monkeypatch):
     """As where it is a symbol, of which nothing may be asked; chunks of 4 make many levels."""
     composite = importlib.import_module(f"ssno_kernels.ops.{ANY[spec.name]}.composite")
-    monkeypatch.setattr(composite, "has_static_value", lambda size: False)
+    monkeypatch.setattr(composite, "is_symbol", lambda size: True)
     monkeypatch.setattr(composite, "CHUNK", 4, raising=False)
     inputs = sample.make(torch.float64)
     expected, cotangents = harness.truth(spec, inputs)

@@ -14,10 +14,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.symbolic_shapes import has_static_value
 from torch.nn.functional import pad
 
 from ..memory import in_order, memory_order
+from ..symbols import is_symbol
 from .arguments import Arguments, canonical, final_state_of, state_dtype
 
 
@@ -58,7 +58,7 @@ def chunk_length(length: int, states: int) -> int:
 
     For a length that is a symbol, a power of two with 64 <= T and 2 N <= T.
     """
-    any_length = not has_static_value(length)
+    any_length = is_symbol(length)
     T = 64 if any_length else 16
     while 2 * states > T or (not any_length and length > T * T):
         T *= 2
@@ -74,7 +74,7 @@ def _sweep(
     """
     length, dtype = x.shape[-1], coeff.dtype
     T = chunk_length(length, rate.shape[-1])
-    spare = 0 if has_static_value(length) else 2  # chunks past the end: 1 and 2 are special sizes
+    spare = 2 if is_symbol(length) else 0  # chunks past the end: 1 and 2 are special sizes
     last = (length - 1) // T  # the chunk of the last sample
     chunks = last + 1 + spare
 
@@ -123,7 +123,7 @@ def _project(x: Tensor, weights: Tensor) -> Tensor:
 
 def _accumulate(h: Tensor, decay: Callable[[int], Tensor]) -> Tensor:
     """sum_m decay(m) h_{c-m} for every chunk c of h (H, lines, chunks, N)."""
-    m, least = 1, 0 if has_static_value(h.shape[2]) else 4096  # rounds that are not asked for
+    m, least = 1, 4096 if is_symbol(h.shape[2]) else 0  # rounds that are not asked for
     while m < least or m < h.shape[2]:
         h = h + decay(m)[:, None, None] * _later(h, m)
         m *= 2

@@ -15,9 +15,9 @@ from itertools import repeat
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.symbolic_shapes import has_static_value
 from torch.nn.functional import pad, silu, softplus
 
+from ..symbols import is_symbol
 from .arguments import Arguments, canonical, state_dtype
 
 CHUNK = 32
@@ -70,7 +70,7 @@ def scan(
         x, step = x.flip(-1), step.flip(-1)
         B, C = (M.flip(3) if M.dim() >= 4 else M for M in (B, C))
     length = x.shape[-1]
-    size, solve = (CHUNK, _chunk) if has_static_value(length) else (length, _side_by_side)
+    size, solve = (length, _side_by_side) if is_symbol(length) else (CHUNK, _chunk)
     ys = []
     # split, not sliced: the gradient of a slice is as long as the whole sequence
     x_chunks, dt_chunks = (v[:, :, None].split(size, -1) for v in (x, step))
