@@ -146,15 +146,28 @@ def test_nonlinearities_of_the_cpu_kernels(monkeypatch, isa, activation, dtype, 
     assert (v_x - v_expected).abs().max() < 2 * bound
 
 
-def test_large_arguments_do_not_overflow():
-    x = torch.tensor([1e4, -1e4, 1e30, -1e30])[None, None]
-    one = torch.ones(1)
-    for activation, expected in (("silu", [1e4, 0]), ("gelu", [1e4, 0]), ("tanh", [1, -1])):
-        out = alias_free_activation(
-            x, one, one, 1, 1, (0, 0), activation=activation, gain=1.0, backend="cpu"
-        )
-        assert torch.allclose(out[0, 0, :2], torch.tensor(expected).float()), activation
-        assert out.isfinite().all()
+@pytest.mark.parametrize("backend", ["reference", *harness.compared(SPEC)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "activation, values, slopes",
+    [
+        ("leaky_relu", [1e4, -2e3], [1, 0.2]),
+        ("silu", [1e4, 0], [1, 0]),
+        ("gelu", [1e4, 0], [1, 0]),
+        ("tanh", [1, -1], [0, 0]),
+    ],
+)
+def test_large_arguments_do_not_overflow(backend, dtype, activation, values, slopes):
+    device = harness.need(SPEC.name, backend)
+    x = torch.tensor([1e4, -1e4, 1e30, -1e30], dtype=dtype, device=device)[None, None]
+    one = torch.ones(1, dtype=dtype, device=device)
+    out = alias_free_activation(
+        x.requires_grad_(), one, one, 1, 1, (0, 0), activation=activation, gain=1.0, backend=backend
+    )
+    (v_x,) = torch.autograd.grad(out.sum(), x)
+    assert out.isfinite().all()
+    assert torch.allclose(out[0, 0, :2].cpu(), torch.tensor(values, dtype=dtype))
+    assert torch.allclose(v_x[0, 0].cpu(), torch.tensor(slopes * 2, dtype=dtype))
 
 
 @pytest.mark.parametrize("isa", ["avx512", "avx2", "plain"])

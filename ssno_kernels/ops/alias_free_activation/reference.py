@@ -49,7 +49,7 @@ def act(s: Tensor, activation: str, negative_slope: float) -> Tensor:
     if activation == "leaky_relu":
         return torch.where(s > 0, s, negative_slope * s)
     if activation == "silu":
-        return s / (1 + torch.exp(-s))
+        return s * torch.sigmoid(s)
     if activation == "gelu":
         return s * (1 + torch.erf(s / math.sqrt(2))) / 2
     return torch.tanh(s)
