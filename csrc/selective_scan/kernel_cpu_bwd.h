@@ -290,11 +290,12 @@ struct Backward {
     void finish_low_rank(const Tile<T>& tile, Part part, int64_t t0, int steps) {
         for (int64_t r = 0; r < p.rank; ++r) {
             const Vec<T> w = stage.weight(tile, r);
-            stage.template stage_factor<Shared>(tile, r, t0, steps);
+            stage.template stage_factors<Shared>(tile, r, 1, t0, steps);
+            const T* const staged = stage.factors;
             Vec<T> v_w{};
             for (int t = 0; t < steps; ++t) {
                 const Vec<T> v_s = load<T>(v_dt + t * W);
-                v_w += v_s * stage.template factor<Shared>(t);
+                v_w += v_s * Stage<T, X>::template factor<Shared>(staged, 0, t);
                 store<T>(terms_B + t * W, w * v_s);
             }
             accumulate(channel.weight + r, v_w);

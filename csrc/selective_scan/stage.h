@@ -47,7 +47,7 @@ template <class T, bool X>
 struct Stage {
     static constexpr int W = Lanes<T>::W, P = X ? 2 : 1, RATES = Rate<T, X>::PARTS;
     const Params& p;
-    Buffer<T> A, rate, constant_B, constant_C, B, C, dt, u, row;
+    Buffer<T> A, rate, constant_B, constant_C, B, C, dt, u, factors;
     Vec<T> fastest{};  // largest |rate| of each lane
     Panel<T> panel_u, panel_delta;
     SharedPanels<T> panels_B, panels_C, panels_delta;
@@ -65,7 +65,7 @@ struct Stage {
           C(p.C.constant ? 0 : BLOCK * P * STEPS * W),
           dt(STEPS * W),
           u(STEPS * W),
-          row(STEPS * W),
+          factors(BLOCK * STEPS * W),
           panel_u(p.u, p.length),
           panel_delta(p.delta, p.length),
           panels_B(p.B.path, p.length, p.states * P),
@@ -166,34 +166,56 @@ struct Stage {
         });
     }
 
-    // The factor r of a low-rank delta, to `row`
+    // The factors r .. r + count - 1 of a low-rank delta, count <= BLOCK, to `factors`
     template <bool Shared>
-    void stage_factor(const Tile<T>& tile, int64_t r, int64_t t0, int steps) {
+    void stage_factors(const Tile<T>& tile, int64_t r, int count, int64_t t0, int steps) {
+        T* const to = factors;
         if (Shared && panels_delta.columns.span > 0) {
             const Activation a = row_at(p.delta, tile.b[0] * p.delta.b + r * p.delta.d);
             gather_shared(
-                tile, a, r, 1, [](int) { return 0; }, t0, steps, static_cast<T*>(row), STEPS, ahead,
-                panels_delta);
+                tile, a, r, count, [&](int i) { return i * p.delta.d; }, t0, steps, to, STEPS,
+                ahead, panels_delta);
             return;
         }
-        gather_common<T, Shared>(
-            tile, p.delta, [&](int) { return r; }, t0, steps, static_cast<T*>(row));
+        for (int i = 0; i < count; ++i)
+            gather_common<T, Shared>(
+                tile, p.delta, [&](int) { return r + i; }, t0, steps,
+                to + i * STEPS * (Shared ? 1 : W));
     }
+    // The i-th of them at step t
     template <bool Shared>
-    Vec<T> factor(int t) const {
-        return Shared ? splat<T>(row[t]) : load<T>(row + t * W);
+    static SSNO_INLINE Vec<T> factor(const T* staged, int i, int t) {
+        return Shared ? splat<T>(staged[i * STEPS + t]) : load<T>(staged + (i * STEPS + t) * W);
     }
 
+    // s, before bias and softplus, to `dt`: several factors at a time, since each pass over the
+    // steps reads and writes it
     template <bool Shared>
     void project(const Tile<T>& tile, int64_t t0, int steps) {
-        for (int64_t r = 0; r < p.rank; ++r) {
-            stage_factor<Shared>(tile, r, t0, steps);
-            const Vec<T> w = weight(tile, r);
-            for (int t = 0; t < steps; ++t) {
-                const Vec<T> before = r ? load<T>(dt + t * W) : Vec<T>{};
-                store<T>(dt + t * W, w * factor<Shared>(t) + before);
-            }
+        for (int64_t r = 0; r < p.rank;) {
+            if (p.rank - r >= 4)
+                r += add_factors<Shared, 4>(tile, r, t0, steps);
+            else if (p.rank - r >= 2)
+                r += add_factors<Shared, 2>(tile, r, t0, steps);
+            else
+                r += add_factors<Shared, 1>(tile, r, t0, steps);
         }
+    }
+
+    template <bool Shared, int Count>
+    int add_factors(const Tile<T>& tile, int64_t r, int64_t t0, int steps) {
+        static_assert(Count <= BLOCK);
+        stage_factors<Shared>(tile, r, Count, t0, steps);
+        const T* const staged = factors;
+        T* const sums = dt;
+        Vec<T> w[Count];
+        for (int i = 0; i < Count; ++i) w[i] = weight(tile, r + i);
+        for (int t = 0; t < steps; ++t) {
+            Vec<T> s = r ? load<T>(sums + t * W) : Vec<T>{};
+            for (int i = 0; i < Count; ++i) s = w[i] * factor<Shared>(staged, i, t) + s;
+            store<T>(sums + t * W, s);
+        }
+        return Count;
     }
 
     // B or C of states n .. n + count - 1

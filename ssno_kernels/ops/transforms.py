@@ -74,6 +74,11 @@ def call(function: type[Operation], options: Options, *tensors: Tensor | None) -
 def _with_rules(function: type[Operation]) -> type[Operation]:
     class WithRules(function):  # type: ignore[misc, valid-type]  # known at run time only
         @staticmethod
+        def forward(*arguments: Any) -> Any:
+            # PyTorch binds the arguments at every call, which takes the longer the more are named
+            return function.forward(*arguments)
+
+        @staticmethod
         def setup_context(
             ctx: _ForwardContext, inputs: tuple[Any, ...], output: Tensor | tuple[Tensor, ...]
         ) -> None:
