@@ -55,14 +55,22 @@ def short_chunks(monkeypatch):
     monkeypatch.setattr(composite, "CHUNK", 4)
 
 
+@pytest.fixture
+def told(request, monkeypatch):
+    """Whether the composite may know the length, which for torch.compile can be a symbol."""
+    if not request.param:
+        monkeypatch.setattr(composite, "is_symbol", lambda size: True)
+
+
 def cases():
     for backend in harness.compared(SPEC):
         names = list(OPTIONS)[:1] if harness.simulated(backend) else OPTIONS
-        yield from ((backend, name) for name in names)
+        yield from ((backend, True, name) for name in names)
+    yield from (("composite", False, name) for name in OPTIONS)
 
 
-@pytest.mark.parametrize("backend, options", cases())
-def test_sequences_are_as_if_alone(backend, options):
+@pytest.mark.parametrize("backend, told, options", cases(), indirect=["told"])
+def test_sequences_are_as_if_alone(backend, told, options):
     """Two rows that start sequences at the same and at different steps; gradients of all."""
     device = harness.need(SPEC.name, backend)
     inputs = harness.to_device(make_inputs(torch.float64, **OPTIONS[options]), device)
@@ -120,17 +128,12 @@ def test_operators_pass_opcheck(options):
     "backend, told",
     [(b, True) for b in harness.compared(SPEC) if not harness.simulated(b)]
     + [("composite", False)],
+    indirect=["told"],
 )
 @pytest.mark.parametrize("reverse", [False, True])
-def test_nothing_leaks(backend, told, reverse, monkeypatch):
-    """NaN in one sequence leaves its neighbours as they were, forward and backward.
-
-    The composite also as where it is not told the length, which is a symbol for torch.compile.
-    """
+def test_nothing_leaks(backend, told, reverse):
+    """NaN in one sequence leaves its neighbours as they were, forward and backward."""
     device = harness.need(SPEC.name, backend)
-    if not told:
-        monkeypatch.setattr(composite, "is_symbol", lambda size: True)
-        monkeypatch.setattr(composite, "CHUNK", 8)
     inputs = harness.to_device(make_inputs(torch.float32, reverse=reverse, extras="z"), device)
     seq_idx = ROWS.to(device)
     spoiled = inputs | {"u": inputs["u"].masked_fill((seq_idx == 4)[:, None], float("nan"))}
