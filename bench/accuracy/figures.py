@@ -81,8 +81,9 @@ def resolution(tasks: list[Task], rows: Own):
         for row, _ in rows:
             if row.task == task.name:
                 errors = [row.errors[str(n)] for n in task.sizes]
-                colour = f"C{names.index(row.model)}"
-                (lines[row.model],) = panel.plot(task.sizes, errors, marker="o", color=colour)
+                i = names.index(row.model)  # there are ten colours
+                style = {"color": f"C{i}", "marker": "os"[i // 10], "ls": ("-", "--")[i // 10]}
+                (lines[row.model],) = panel.plot(task.sizes, errors, **style)
         panel.axvline(task.size, color="black", linestyle=":")
         panel.set(title=task.name, xlabel="points an axis", xscale="log", yscale="log")
         panel.set_xticks(task.sizes, map(str, task.sizes), minor=False)
