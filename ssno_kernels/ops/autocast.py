@@ -13,6 +13,12 @@ from torch import Tensor
 
 Operator = TypeVar("Operator", bound=Callable[..., Any])
 
+# asked once: torch.compile of PyTorch 2.11 does not trace the question
+_KINDS = frozenset(
+    kind
+    for kind in ("cpu", "cuda", "xpu", "mps", "hpu", "mtia", "xla")
+    if torch.amp.is_autocast_available(kind)
+)
 _CASTABLE = (torch.float32, torch.bfloat16, torch.float16)  # autocast leaves float64 alone
 
 
@@ -29,7 +35,7 @@ def autocasts(*activations: str) -> Callable[[Operator], Operator]:
         def called(*args: Any, **keywords: Any) -> Any:
             first = args[0] if args else keywords.get(activations[0])
             kind = first.device.type if isinstance(first, Tensor) else "meta"
-            if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
+            if kind not in _KINDS or not torch.is_autocast_enabled(kind):
                 return operator(*args, **keywords)
             dtype = torch.get_autocast_dtype(kind)
             args = tuple(_cast(x, dtype) if i in places else x for i, x in enumerate(args))
