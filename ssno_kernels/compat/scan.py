@@ -9,6 +9,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from ..ops.autocast import KINDS
 from ..ops.selective_scan import selective_scan
 from ..ops.selective_scan.arguments import COMPLEX, state_dtype
 
@@ -70,6 +71,6 @@ def scan(
 
 
 def _without_autocast(device: str) -> AbstractContextManager[object]:
-    if torch.amp.is_autocast_available(device):
+    if device in KINDS:
         return torch.autocast(device, enabled=False)
     return nullcontext()

@@ -13,8 +13,8 @@ from torch import Tensor
 
 Operator = TypeVar("Operator", bound=Callable[..., Any])
 
-# asked once: torch.compile of PyTorch 2.11 does not trace the question
-_KINDS = frozenset(
+# of the devices that have autocast; asked once: torch.compile of PyTorch 2.11 does not trace the question
+KINDS = frozenset(
     kind
     for kind in ("cpu", "cuda", "xpu", "mps", "hpu", "mtia", "xla")
     if torch.amp.is_autocast_available(kind)
@@ -35,7 +35,7 @@ def autocasts(*activations: str) -> Callable[[Operator], Operator]:
         def called(*args: Any, **keywords: Any) -> Any:
             first = args[0] if args else keywords.get(activations[0])
             kind = first.device.type if isinstance(first, Tensor) else "meta"
-            if kind not in _KINDS or not torch.is_autocast_enabled(kind):
+            if kind not in KINDS or not torch.is_autocast_enabled(kind):
                 return operator(*args, **keywords)
             dtype = torch.get_autocast_dtype(kind)
             args = tuple(_cast(x, dtype) if i in places else x for i, x in enumerate(args))
