@@ -13,7 +13,7 @@ from torch import Tensor
 
 Operator = TypeVar("Operator", bound=Callable[..., Any])
 
-# of the devices that have autocast; asked once: torch.compile of PyTorch 2.11 does not trace the question
+# Devices that have autocast; asked for once, since PyTorch 2.11 does not trace the question.
 KINDS = frozenset(
     kind
     for kind in ("cpu", "cuda", "xpu", "mps", "hpu", "mtia", "xla")
