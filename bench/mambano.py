@@ -19,6 +19,7 @@ from torch.nn.functional import interpolate, layer_norm, linear
 from ssno_kernels.models import MambaNO2d
 from ssno_kernels.nn import AliasFreeActivation, CrossSelectiveScan
 from ssno_kernels.nn.cross_selective_scan import alias_free_gate
+from ssno_kernels.nn.stencil import stencil
 
 from . import memory, selective_scan_peers
 from .alias_free_activation import zero_insertion
@@ -51,11 +52,11 @@ class PlainScan(nn.Module):
         super().__init__()
         self.layer = layer
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
         layer = self.layer
         batch, _, height, width = x.shape
         x, z = linear(x.permute(0, 2, 3, 1), layer.in_proj.weight).chunk(2, dim=-1)
-        x = layer.activation(layer.conv(x.permute(0, 3, 1, 2)))
+        x = layer.activation(stencil(layer.conv, x.permute(0, 3, 1, 2), scale))
         both = torch.stack([x.flatten(2), x.mT.flatten(2)], dim=1)
         xs = torch.cat([both, both.flip(-1)], dim=1)  # (B, 4, D, L)
         maps = layer.x_proj.weight.unflatten(0, (4, -1))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-for needed in ("matplotlib", "tabulate", "tqdm", "cpuinfo"):
+for needed in ("matplotlib", "scipy", "tabulate", "tqdm", "cpuinfo"):
     pytest.importorskip(needed, reason="bench/requirements.txt is not installed")
 
 from bench.accuracy import data, evaluation, peers, report, solvers, training
@@ -141,12 +141,52 @@ def test_a_rollout_feeds_the_model_its_own_frames(given):
     assert error.max() < 1e-5 and torch.equal(first, frames[0])
 
 
+class Twice(torch.nn.Module):
+    """Twice the last frame, of two or fewer."""
+
+    def forward(self, frames, scale=1.0, last=False):
+        assert frames.shape[1] <= 2
+        return 2 * frames[:, -1:]
+
+
+def test_frames_predicted_from_true_ones_or_from_predicted_ones():
+    task = replace(LINE, given=1, history=2)
+    inputs = torch.rand(3, 5, 1, 8)
+    own = evaluation.rollout(Twice(), task, inputs)
+    powers = 2.0 ** torch.arange(1, 6)
+    assert torch.equal(own, powers.view(-1, 1, 1) * inputs[:, :1])
+    assert torch.equal(evaluation.rollout(Twice(), task, inputs, forced=True), 2 * inputs)
+
+
 def test_resampling_keeps_what_both_grids_resolve():
     fields = line_fields()
     for size, pairs in fields.test.items():
         found = evaluation.resample(pairs.inputs, LINE, 16)
         assert torch.allclose(found, fields.train.inputs, atol=1e-5), size
-    assert evaluation.resample(torch.ones(2, 1, 1, 16, 16), DARCY, 32).shape[-2:] == (32, 32)
+
+
+def test_resampling_between_walls_keeps_points_in_place():
+    """The points of both grids are at 0, 1 / n, 2 / n ..., as those of the Darcy data are."""
+    def hill(n):
+        x = torch.sin(math.pi * torch.arange(n) / n)
+        return (x[:, None] * x**2 * torch.ones(2, 1, 1, 1, 1)).expand(2, 3, 1, n, n)
+
+    assert torch.equal(evaluation.resample(hill(32), DARCY, 16), hill(32)[..., ::2, ::2])
+    fine = evaluation.resample(hill(16), DARCY, 32)
+    assert fine.dtype == torch.float32
+    torch.testing.assert_close(fine[..., ::2, ::2], hill(16))
+    assert (fine - hill(32)).norm() < 1e-3 * hill(32).norm()
+
+
+def test_models_are_told_of_finer_grids():
+    torch.manual_seed(0)
+    net = peers.MODELS["mambano, plain"].build(DARCY, width=2, hidden=4, states=2).eval()
+    x = torch.randn(1, 1, 1, 32, 32)
+    places = peers.places(DARCY, (32, 32))
+    stacked = torch.cat([x[:, 0], places[None]], dim=1)
+    assert torch.equal(net(x, 0.5)[:, 0], net.net(stacked, 0.5))
+    assert torch.equal(net(x, 2.0)[:, 0], net.net(stacked))
+    assert torch.equal(net(x)[:, 0], net.net(stacked))
 
 
 def test_initial_conditions_do_not_depend_on_how_many_there_are_or_how_fine():

@@ -12,6 +12,7 @@ from ssno_kernels.models import MambaNO2d
 from ssno_kernels.models.mambano import DropPath
 from ssno_kernels.nn import CrossSelectiveScan
 from ssno_kernels.nn.cross_selective_scan import PlainActivation, _scaled, alias_free_gate
+from ssno_kernels.nn.stencil import stencil
 
 
 @pytest.fixture(autouse=True)
@@ -105,12 +106,13 @@ def test_plain_activation_changes_the_rate():
     assert torch.equal(PlainActivation(1, 2, 3)(x)[..., 1::2, ::2], same)
 
 
-def test_layer_compiles_whole():
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_layer_compiles_whole(scale):
     torch._dynamo.reset()
     layer = CrossSelectiveScan(2, states=2)
     x = torch.randn(1, 2, 3, 4)
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(x), layer(x))
+    torch.testing.assert_close(compiled(x, scale), layer(x, scale))
     torch._dynamo.reset()
 
 
@@ -139,6 +141,38 @@ def test_any_size(grid, alias_free):
     """One model, trained on no matter which grid, evaluated on others."""
     model = small_model(alias_free=alias_free).eval()
     assert model(torch.randn(2, 2, *grid)).shape == (2, 3, *grid)
+
+
+@pytest.mark.parametrize("n, scale", [(2, 0.5), (3, 1 / 3)])
+@pytest.mark.parametrize("axes", [1, 2, 3])
+def test_stencil_on_a_finer_grid_is_that_on_each_grid_in_it(axes, n, scale):
+    kind = (torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)[axes - 1]
+    layer = kind(2, 4, 3, padding=1, groups=2).double()
+    fine = torch.randn(1, 2, *range(4 * n, 4 * n + axes), dtype=torch.float64)
+    out = stencil(layer, fine, scale)
+    assert out.shape == (1, 4, *fine.shape[2:])
+    for start in torch.cartesian_prod(*[torch.arange(n)] * axes).view(-1, axes).tolist():
+        one = (..., *(slice(i, None, n) for i in start))
+        torch.testing.assert_close(out[one], layer(fine[one]), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("alias_free", [True, False])
+def test_all_stencils_of_the_model_are_told_the_scale(alias_free):
+    model = small_model(alias_free=alias_free).eval()
+    x = torch.randn(2, 2, 16, 16)
+    out, unaware = model(x, 0.5), model(x)
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Conv2d) and layer.kernel_size == (3, 3):
+            layer.dilation = layer.padding = (2, 2)
+    torch.testing.assert_close(out, model(x))
+    assert (out - unaware).norm() > 1e-3 * unaware.norm()
+
+
+@pytest.mark.parametrize("scale", [2.0, 0.4, 0.0, -1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("made", [lambda: CrossSelectiveScan(2, states=2), small_model])
+def test_scales_that_are_refused(made, scale):
+    with pytest.raises(ValueError, match=f"scale is {scale}; expected 1 / n with a whole n"):
+        made()(torch.randn(2, 2, 8, 8), scale)
 
 
 def test_crop_undoes_the_continuation():

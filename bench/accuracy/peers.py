@@ -85,18 +85,22 @@ class Frames(nn.Module):
 
 
 class Stacked(nn.Module):
-    """A model without a memory: it has the last frames as channels, the first one repeated."""
+    """A model without a memory: it has the last frames as channels, the first one repeated.
 
-    def __init__(self, net: nn.Module, task: Task):
+    With `scaled` it is told how fine a grid is that is finer than that of training.
+    """
+
+    def __init__(self, net: nn.Module, task: Task, scaled: bool):
         super().__init__()
-        self.net, self.task = net, task
+        self.net, self.task, self.scaled = net, task, scaled
 
     def forward(self, x: Tensor, scale: float = 1.0, last: bool = False) -> Tensor:
         steps = torch.arange(x.shape[1] - 1 if last else 0, x.shape[1], device=x.device)
         lags = torch.arange(self.task.history, device=x.device)
         frames = x[:, (steps[:, None] - lags).clamp(min=0)].flatten(2, 3).flatten(0, 1)
         place = places(self.task, x.shape[3:]).to(x).expand(len(frames), -1, *x.shape[3:])
-        return self.net(torch.cat([frames, place], dim=1)).unflatten(0, (len(x), len(steps)))
+        told = (scale,) if self.scaled and scale < 1 else ()
+        return self.net(torch.cat([frames, place], dim=1), *told).unflatten(0, (len(x), len(steps)))
 
 
 def _ssno(task: Task, **options) -> nn.Module:
@@ -105,8 +109,10 @@ def _ssno(task: Task, **options) -> nn.Module:
     return Frames(kind(inputs_of(task), 1, **options), task)
 
 
-def _stacked(build: Callable[..., nn.Module], task: Task, **options) -> nn.Module:
-    return Stacked(build(task.history + inputs_of(task) - 1, task, **options), task)
+def _stacked(
+    build: Callable[..., nn.Module], task: Task, scaled: bool = False, **options
+) -> nn.Module:
+    return Stacked(build(task.history + inputs_of(task) - 1, task, **options), task, scaled)
 
 
 def _fno(inputs: int, modes: tuple[int, ...], hidden: int) -> nn.Module:
@@ -134,6 +140,10 @@ def _unet(inputs: int, task: Task, **options) -> nn.Module:
 
 def _mambano(inputs: int, task: Task, **options) -> nn.Module:
     return MambaNO2d(inputs, 1, **options)
+
+
+_alias_free = partial(_stacked, _mambano, scaled=True)
+_plain = partial(_alias_free, alias_free=False)
 
 
 @dataclass(frozen=True)
@@ -182,8 +192,10 @@ MODELS = {
     "fno, change": Model(_peer(_near_equal_fno), _ks, 3e-3, change=True),
     "fno, paper's size": Model(_peer(_large_fno), _torus),
     "unet": Model(_peer(_unet)),
-    "mambano": Model(_peer(_mambano), _plane),
-    "mambano, plain": Model(_peer(partial(_mambano, alias_free=False)), _plane),
+    "mambano": Model(_alias_free, _plane),
+    "mambano, plain": Model(_plain, _plane),
+    "mambano, change": Model(_alias_free, _torus, change=True),
+    "mambano, plain, change": Model(_plain, _torus, change=True),
 }
 
 

@@ -29,6 +29,7 @@ class Row:
     losses: list[float]  # relative L2 of one step in training, the mean of every epoch
     errors: dict[str, float]  # of the rollout, by the points of an axis
     resampled: dict[str, float]  # the same, run on the training grid, fields resampled
+    next_frame: dict[str, float]  # as errors, each frame from true ones; empty without frames
     by_frame: list[float]  # of the rollout on the training grid
     seed: int
     rate: float  # of learning, at first
@@ -73,6 +74,7 @@ def heading(run: dict[str, Any]) -> str:
 
 - error at N: relative L2 on N points an axis, the mean of test samples and predicted frames; the
   model goes on from its own frames
+- frame at N: the same, every frame predicted from true ones
 - N by M: run on the training grid of M points, inputs and outputs resampled from N and to N
 - one step: relative L2 of the last epoch's training steps
 - paper: what the paper states for more data and 500 epochs"""
@@ -113,9 +115,15 @@ def _on_training_grid(task: Task, rows: list[Row]) -> str:
 
 def _on_other_grids(task: Task, rows: list[Row]) -> str:
     others = [str(n) for n in task.sizes if n != task.size]
+    frames = [str(n) for n in sorted(task.sizes)] if task.rolls else []
     headers = ["", *(f"at {n}" for n in others), *(f"{n} by {task.size}" for n in others)]
+    headers += [f"frame at {n}" for n in frames]
     lines = [
-        [row.model, *(number(e[n]) for e in (row.errors, row.resampled) for n in others)]
+        [
+            row.model,
+            *(number(e[n]) for e in (row.errors, row.resampled) for n in others),
+            *(number(row.next_frame[n]) for n in frames),
+        ]
         for row in rows
     ]
     return tabulate(lines, headers, "github", disable_numparse=True)

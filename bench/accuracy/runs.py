@@ -75,12 +75,15 @@ def row_of(run: Run) -> Row:
     initial = evaluation.modes(net)
     checkpoint = run.folder / "checkpoint.pt"
     progress = training.fit(operator, task, fields, settings, rate, checkpoint, key, run.device)
-    errors, resampled, kept_arrays = {}, {}, {}
+    errors, resampled, next_frame, kept_arrays = {}, {}, {}, {}
     for size, pairs in fields.test.items():
         if size != task.size:
             pairs = pairs.part(slice(settings.transfer))
         error, first = evaluation.test(operator, task, pairs)
         errors[str(size)] = error.mean().item()
+        if task.rolls:
+            forced, _ = evaluation.test(operator, task, pairs, forced=True)
+            next_frame[str(size)] = forced.mean().item()
         if size == task.size:
             by_frame = error.mean(0).tolist()
         else:
@@ -92,7 +95,8 @@ def row_of(run: Run) -> Row:
     np.savez(run.folder / "sample.npz", **kept_arrays)
     row = Row(
         task.name, run.model, peers.parameters(net), progress.epoch, progress.steps,
-        progress.seconds, progress.losses, errors, resampled, by_frame, settings.seed, rate,
+        progress.seconds, progress.losses, errors, resampled, next_frame,
+        by_frame, settings.seed, rate,
     )  # fmt: skip
     result.write_text(json.dumps({"key": key, "row": asdict(row)}, indent=1))
     return row

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from ..nn.cross_selective_scan import ChannelNorm, CrossSelectiveScan, activation
+from ..nn.stencil import stencil
 
 _DEAD_BLOCKS = 4  # of the 6 residual blocks in the neck of the released model
 
@@ -38,9 +39,27 @@ class ScanBlock(nn.Module):
         self.scan = CrossSelectiveScan(channels, states=states, alias_free=alias_free)
         self.drop = DropPath(drop)
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.drop(self.scan(self.norm(x)))
+    def forward(self, x: Tensor, scale: float) -> Tensor:
+        out: Tensor = x + self.drop(self.scan(self.norm(x), scale))
         return out
+
+
+class TwoConvolutions(nn.Sequential):
+    """Two convolutions of 3 x 3, an activation between them."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, alias_free: bool):
+        super().__init__(
+            nn.Conv2d(inputs, hidden, 3, padding=1),
+            nn.BatchNorm2d(hidden),
+            activation(1, 1, hidden, alias_free),
+            nn.Conv2d(hidden, outputs, 3, padding=1),
+            nn.BatchNorm2d(outputs),
+        )
+
+    def forward(self, x: Tensor, scale: float) -> Tensor:
+        for layer in self:
+            x = stencil(layer, x, scale) if isinstance(layer, nn.Conv2d) else layer(x)
+        return x
 
 
 class ResidualBlock(nn.Module):
@@ -48,21 +67,20 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, alias_free: bool):
         super().__init__()
-        self.branch = _two_convolutions(channels, channels, channels, alias_free)
+        self.branch = TwoConvolutions(channels, channels, channels, alias_free)
 
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.branch(x)
+    def forward(self, x: Tensor, scale: float) -> Tensor:
+        out: Tensor = x + self.branch(x, scale)
         return out
 
 
-def _two_convolutions(inputs: int, hidden: int, outputs: int, alias_free: bool) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, hidden, 3, padding=1),
-        nn.BatchNorm2d(hidden),
-        activation(1, 1, hidden, alias_free),
-        nn.Conv2d(hidden, outputs, 3, padding=1),
-        nn.BatchNorm2d(outputs),
-    )
+class Blocks(nn.Sequential):
+    """One after the other, on a grid whose step is `scale` times that of training."""
+
+    def forward(self, x: Tensor, scale: float) -> Tensor:
+        for block in self:
+            x = block(x, scale)
+        return x
 
 
 def _resample(
@@ -85,6 +103,12 @@ class MambaNO2d(nn.Module):
 
     Grids whose sides 8 does not divide are continued by their last row and column, and the result
     is cropped.
+
+    On a grid n times as fine as that of training, pass scale = 1 / n: the 3 x 3 convolutions then
+    reach as far as they did in training, without which it is lost on any other grid. The other way
+    to run it elsewhere, the one for coarser grids and for those of so few points that most are
+    near an edge, is that of CNO (arXiv 2302.01178, C.4): resample the fields to the training grid,
+    as the points of your data lie, and the result back.
 
     Args:
         inputs, outputs: channels of the fields.
@@ -114,18 +138,16 @@ class MambaNO2d(nn.Module):
         channels = [width * 2**level for level in range(4)]
         drops = [drop_path * i / 7 for i in range(8)]
 
-        def scans(level: int, drops: Sequence[float]) -> nn.Sequential:
-            return nn.Sequential(
+        def scans(level: int, drops: Sequence[float]) -> Blocks:
+            return Blocks(
                 *(ScanBlock(channels[level], drop, states, alias_free) for drop in drops)
             )
 
-        def residuals(level: int, count: int) -> nn.Sequential:
-            return nn.Sequential(
-                *(ResidualBlock(channels[level], alias_free) for _ in range(count))
-            )
+        def residuals(level: int, count: int) -> Blocks:
+            return Blocks(*(ResidualBlock(channels[level], alias_free) for _ in range(count)))
 
         levels, steps = range(4), range(3)
-        self.lift = _two_convolutions(inputs, hidden, width, alias_free)
+        self.lift = TwoConvolutions(inputs, hidden, width, alias_free)
         self.encoder_residuals = nn.ModuleList(residuals(i, 2) for i in steps)
         self.encoder_scans = nn.ModuleList(scans(i, drops[2 * i : 2 * i + 2]) for i in levels)
         self.down = nn.ModuleList(
@@ -138,24 +160,25 @@ class MambaNO2d(nn.Module):
         self.up = nn.ModuleList(
             _resample(channels[3 - i], channels[2 - i], 1, 2, alias_free) for i in steps
         )
-        self.project = _two_convolutions(width, hidden, outputs, alias_free)
+        self.project = TwoConvolutions(width, hidden, outputs, alias_free)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        """`scale` is the step of x's grid over that of the training grid: 0.5 if twice as fine."""
         height, width = x.shape[2:]
         if height % 8 or width % 8:
             x = pad(x, (0, -width % 8, 0, -height % 8), mode="replicate")
-        h = self.lift(x)
+        h = self.lift(x, scale)
         levels = []
         for residuals, scans, down in zip(
             self.encoder_residuals, self.encoder_scans, self.down, strict=False
         ):
-            h = scans(residuals(h))
+            h = scans(residuals(h, scale), scale)
             levels.append(h)
             h = down(h)
-        h = self.encoder_scans[3](h)
+        h = self.encoder_scans[3](h, scale)
         levels.append(h)
-        h = self.decoder_scans[0](self.neck(h))
+        h = self.decoder_scans[0](self.neck(h, scale), scale)
         for up, scans in zip(self.up, self.decoder_scans[1:], strict=True):
-            h = scans(up(h + levels.pop()))
-        out: Tensor = self.project(h)
+            h = scans(up(h + levels.pop()), scale)
+        out: Tensor = self.project(h, scale)
         return out[..., :height, :width]

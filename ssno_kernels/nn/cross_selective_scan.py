@@ -19,6 +19,7 @@ from ..ops.cross_selective_scan import (
 )
 from .alias_free_activation import AliasFreeActivation
 from .bicubic import bicubic
+from .stencil import stencil
 
 _CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _TRAVERSALS = {1: CROSS_1D, 2: CROSS_2D, 3: CROSS_3D_BOTH}
@@ -152,9 +153,10 @@ class CrossSelectiveScan(nn.Module):
             self.A_log.copy_(torch.arange(1, self.states + 1).log().expand_as(self.A_log))
             self.D.fill_(1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        """`scale` is the step of x's grid over that of the training grid: 0.5 if twice as fine."""
         x, z = self.in_proj(x).chunk(2, dim=1)
-        x = self.activation(self.conv(x))
+        x = self.activation(stencil(self.conv, x, scale))
         projected = self.x_proj(x).to(x.dtype).unflatten(1, (len(self.traversals), -1))
         delta, B, C = projected.split([self.rank, self.states, self.states], dim=2)
         y = cross_selective_scan(
