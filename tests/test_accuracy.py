@@ -167,6 +167,7 @@ def test_resampling_keeps_what_both_grids_resolve():
 
 def test_resampling_between_walls_keeps_points_in_place():
     """The points of both grids are at 0, 1 / n, 2 / n ..., as those of the Darcy data are."""
+
     def hill(n):
         x = torch.sin(math.pi * torch.arange(n) / n)
         return (x[:, None] * x**2 * torch.ones(2, 1, 1, 1, 1)).expand(2, 3, 1, n, n)

@@ -194,8 +194,6 @@ MODELS = {
     "unet": Model(_peer(_unet)),
     "mambano": Model(_alias_free, _plane),
     "mambano, plain": Model(_plain, _plane),
-    "mambano, change": Model(_alias_free, _torus, change=True),
-    "mambano, plain, change": Model(_plain, _torus, change=True),
 }
 
 

@@ -44,17 +44,18 @@ class ScanBlock(nn.Module):
         return out
 
 
-class TwoConvolutions(nn.Sequential):
+class TwoConvolutions(nn.ModuleList):
     """Two convolutions of 3 x 3, an activation between them."""
 
     def __init__(self, inputs: int, hidden: int, outputs: int, alias_free: bool):
-        super().__init__(
+        layers = (
             nn.Conv2d(inputs, hidden, 3, padding=1),
             nn.BatchNorm2d(hidden),
             activation(1, 1, hidden, alias_free),
             nn.Conv2d(hidden, outputs, 3, padding=1),
             nn.BatchNorm2d(outputs),
         )
+        super().__init__(layers)
 
     def forward(self, x: Tensor, scale: float) -> Tensor:
         for layer in self:
@@ -74,7 +75,7 @@ class ResidualBlock(nn.Module):
         return out
 
 
-class Blocks(nn.Sequential):
+class Blocks(nn.ModuleList):
     """One after the other, on a grid whose step is `scale` times that of training."""
 
     def forward(self, x: Tensor, scale: float) -> Tensor:
@@ -139,12 +140,10 @@ class MambaNO2d(nn.Module):
         drops = [drop_path * i / 7 for i in range(8)]
 
         def scans(level: int, drops: Sequence[float]) -> Blocks:
-            return Blocks(
-                *(ScanBlock(channels[level], drop, states, alias_free) for drop in drops)
-            )
+            return Blocks(ScanBlock(channels[level], drop, states, alias_free) for drop in drops)
 
         def residuals(level: int, count: int) -> Blocks:
-            return Blocks(*(ResidualBlock(channels[level], alias_free) for _ in range(count)))
+            return Blocks(ResidualBlock(channels[level], alias_free) for _ in range(count))
 
         levels, steps = range(4), range(3)
         self.lift = TwoConvolutions(inputs, hidden, width, alias_free)

@@ -21,7 +21,11 @@ from .alias_free_activation import AliasFreeActivation
 from .bicubic import bicubic
 from .stencil import stencil
 
-_CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_CONVOLUTIONS: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
+    1: nn.Conv1d,
+    2: nn.Conv2d,
+    3: nn.Conv3d,
+}
 _TRAVERSALS = {1: CROSS_1D, 2: CROSS_2D, 3: CROSS_3D_BOTH}
 
 

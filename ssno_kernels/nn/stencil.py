@@ -26,6 +26,4 @@ def stencil(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, x: Tensor, scale: float) -
         out: Tensor = layer(x)
         return out
     convolve = _CONVOLVE[layer.weight.dim() - 3]
-    return convolve(
-        x, layer.weight, layer.bias, padding=apart, dilation=apart, groups=layer.groups
-    )
+    return convolve(x, layer.weight, layer.bias, padding=apart, dilation=apart, groups=layer.groups)
