@@ -34,15 +34,18 @@ struct Columns {
 // The steps [begin, end) of a path: as many whole columns as a panel holds
 struct Piece {
     int64_t begin = 0, end = 0;
-    int64_t at = 0;         // where its first step lies; row r of its columns lies path.at(r) on
-    bool has_next = false;  // whether the sweep comes to another piece after this one,
-    int64_t next = 0;       // and where that one's first step lies
+    int64_t at = 0;          // where its first step lies; row r of its columns lies path.at(r) on
+    bool has_next = false;   // whether the sweep comes to another piece after this one,
+    int64_t next_begin = 0;  // that one's first step,
+    int64_t next = 0;        // and where it lies
 
     bool holds(int64_t step) const { return begin <= step && step < end; }
     static Piece around(const Columns& c, int64_t step, int64_t most, bool backwards) {
         Piece piece = alone(c, step, most);
         piece.has_next = backwards ? piece.begin > 0 : piece.end < c.length;
-        if (piece.has_next) piece.next = alone(c, backwards ? piece.begin - 1 : piece.end, most).at;
+        if (!piece.has_next) return piece;
+        const Piece following = alone(c, backwards ? piece.begin - 1 : piece.end, most);
+        piece.next_begin = following.begin, piece.next = following.at;
         return piece;
     }
 
@@ -170,7 +173,7 @@ void gather(const Tile<T>& tile, Panel<T>& panel, int64_t t0, int steps, T* x, i
                         piece.fetch_next(
                             panel.columns, first + t, count, ahead < 0, [&](int64_t offset) {
                                 for (int i = 0; i < tile.lanes; ++i)
-                                    __builtin_prefetch(p + offset + i * panel.a.d, 0, 2);
+                                    __builtin_prefetch(p + offset + i * panel.a.d, 0, 3);
                             });
                     });
     });
@@ -202,18 +205,25 @@ template <class T>
 struct SharedPanels {
     static constexpr int W = Lanes<T>::W;
     const Columns columns;
-    const int64_t rows;
+    const int64_t rows, pieces;  // pieces that are held of each row
     std::optional<Buffer<T>> room;
-    std::optional<Buffer<int64_t>> begins;  // of what each row holds; -1 for nothing
+    std::optional<Buffer<int64_t>> begins;  // of what is held of each row; -1 for nothing
     int64_t b = -1, run = -1;               // whose rows these are
     Piece last;
 
     SharedPanels(const Path& path, int64_t length, int64_t how_many)
-        : columns(path, length), rows(how_many) {}
+        : columns(path, length), rows(how_many), pieces(pieces_held(columns, how_many)) {}
 
-    int64_t pitch() const { return columns.span * W; }  // between rows
+    // All of them where the next tile, which reads the same rows, will find them near
+    static int64_t pieces_held(const Columns& c, int64_t rows) {
+        constexpr int64_t MOST_BYTES = 512 << 10;
+        if (c.span == 0 || rows * c.length * int64_t(sizeof(T)) > MOST_BYTES) return 1;
+        return (c.length + c.span * W - 1) / (c.span * W);
+    }
+
+    int64_t pitch() const { return columns.span * W; }  // between pieces
     void forget() {
-        for (int64_t i = 0; begins && i < rows; ++i) (*begins)[i] = -1;
+        for (int64_t i = 0; begins && i < rows * pieces; ++i) (*begins)[i] = -1;
     }
     // What is held serves the next tile, too, if that reads the same rows.
     void begin(const Tile<T>& tile) {
@@ -221,17 +231,25 @@ struct SharedPanels {
         b = tile.b[0], run = tile.run[0];
     }
 
+    int64_t place(int64_t begin, int64_t row) const {
+        return row * pieces + begin / pitch() % pieces;
+    }
+    bool holds(int64_t begin, int64_t row) const {
+        return begins && (*begins)[place(begin, row)] == begin;
+    }
+
     // The steps of `piece` of row `row`, which starts at p
     template <class S>
     const T* load(const S* p, const Piece& piece, int64_t row) {
         if (!room) {
-            room.emplace(rows * pitch());
-            begins.emplace(rows);
+            room.emplace(rows * pieces * pitch());
+            begins.emplace(rows * pieces);
             forget();
         }
-        T* const x = *room + row * pitch();
-        if ((*begins)[row] == piece.begin) return x;
-        (*begins)[row] = piece.begin;
+        const int64_t at = place(piece.begin, row);
+        T* const x = *room + at * pitch();
+        if ((*begins)[at] == piece.begin) return x;
+        (*begins)[at] = piece.begin;
         const int64_t span = columns.span, count = (piece.end - piece.begin) / span;
         for (int64_t r = 0; r < span; r += W) {
             const int64_t left = std::min<int64_t>(W, span - r);
@@ -269,10 +287,11 @@ void gather_shared(const Tile<T>& tile, const Activation& a, int64_t index, int 
                             std::memcpy(x + i * pitch + t, held + (first + t - piece.begin),
                                         count * sizeof(T));
                         }
+                        if (panels.holds(piece.next_begin, index)) return;
                         piece.fetch_next(panels.columns, first + t, count, ahead < 0,
                                          [&](int64_t offset) {
                                              for (int i = 0; i < rows; ++i)
-                                                 __builtin_prefetch(p + offset + row(i), 0, 2);
+                                                 __builtin_prefetch(p + offset + row(i), 0, 3);
                                          });
                     });
     });
