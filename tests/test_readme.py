@@ -17,6 +17,7 @@ def test_examples_run():
     for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
         exec(code, names)
     assert names["y"].shape == (1, 1, 64, 64)
+    assert names["finer"].shape == (1, 1, 128, 128)
     assert sum(x.numel() for x in names["model"].parameters()) == 1_849_203
     assert names["more"].shape == names["out"].shape
     assert names["delta"].grad.norm() > 0

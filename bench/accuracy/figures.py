@@ -73,22 +73,31 @@ def predictions(task: Task, own: Own):
 
 
 def resolution(tasks: list[Task], rows: Own):
-    """Error against the points of an axis, one panel a task; the training grid is marked."""
-    figure, axes = plt.subplots(1, len(tasks), figsize=(4 * len(tasks), 4), squeeze=False)
+    """Error against the points of an axis, a column a task; the training grid is marked.
+
+    Of the rollout or the field, and below, where there are frames, of each frame from true ones.
+    """
+    figure, axes = plt.subplots(2, len(tasks), figsize=(4 * len(tasks), 7), squeeze=False)
     names = list(dict.fromkeys(row.model for row, _ in rows))
     lines = {}
-    for panel, task in zip(axes[0], tasks, strict=True):
-        for row, _ in rows:
-            if row.task == task.name:
-                errors = [row.errors[str(n)] for n in task.sizes]
+    for column, task in zip(axes.T, tasks, strict=True):
+        own = [row for row, _ in rows if row.task == task.name]
+        column[0].set_title(task.name)
+        for panel, kind in zip(column, ("errors", "next_frame"), strict=True):
+            if not getattr(own[0], kind):
+                panel.set_axis_off()
+                continue
+            for row in own:
+                errors = [getattr(row, kind)[str(n)] for n in task.sizes]
                 i = names.index(row.model)  # there are ten colours
                 style = {"color": f"C{i}", "marker": "os"[i // 10], "ls": ("-", "--")[i // 10]}
                 (lines[row.model],) = panel.plot(task.sizes, errors, **style)
-        panel.axvline(task.size, color="black", linestyle=":")
-        panel.set(title=task.name, xlabel="points an axis", xscale="log", yscale="log")
-        panel.set_xticks(task.sizes, map(str, task.sizes), minor=False)
-        panel.xaxis.set_minor_locator(NullLocator())
+            panel.axvline(task.size, color="black", linestyle=":")
+            panel.set(xlabel="points an axis", xscale="log", yscale="log")
+            panel.set_xticks(task.sizes, map(str, task.sizes), minor=False)
+            panel.xaxis.set_minor_locator(NullLocator())
     axes[0][0].set_ylabel("relative L2 of the rollout")
+    axes[1][0].set_ylabel("relative L2 of one frame")
     figure.legend(lines.values(), lines.keys(), fontsize="small", loc="outside right center")
     return figure
 
