@@ -106,10 +106,10 @@ class MambaNO2d(nn.Module):
     is cropped.
 
     On a grid n times as fine as that of training, pass scale = 1 / n: the 3 x 3 convolutions then
-    reach as far as they did in training, without which it is lost on any other grid. The other way
-    to run it elsewhere, the one for coarser grids and for those of so few points that most are
-    near an edge, is that of CNO (arXiv 2302.01178, C.4): resample the fields to the training grid,
-    as the points of your data lie, and the result back.
+    reach as far as they did in training. The other way to run it elsewhere is that of CNO (arXiv
+    2302.01178, C.4): resample the fields to the training grid, as the points of your data lie, and
+    the result back. It is the one for coarser grids, and for those so small that most points of the
+    deepest level, of an eighth of the points an axis, see an edge.
 
     Args:
         inputs, outputs: channels of the fields.
