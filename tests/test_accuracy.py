@@ -14,7 +14,7 @@ import pytest
 import torch
 
 for needed in ("matplotlib", "scipy", "tabulate", "tqdm", "cpuinfo"):
-    pytest.importorskip(needed, reason="bench/requirements.txt is not installed")
+    pytest.importorskip(needed, reason=f"{needed} of bench/ is not installed")
 
 from bench.accuracy import data, evaluation, peers, report, solvers, training
 from bench.accuracy.__main__ import chosen, main
